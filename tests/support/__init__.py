@@ -1,0 +1,1 @@
+"""Helpers and fixtures shared by tests. Imported as `support.<module>` (pyproject puts tests/ on the path)."""
