@@ -1,0 +1,185 @@
+"""The nouns: customer, workspace, activation, route, instance, operation. Frozen rows of the state database.
+
+The store builds them, verbs and the reconciler read them; nobody mutates one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a workspace is in its life; the moves between them are in lifecycle.py."""
+
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    DEACTIVATING = "deactivating"
+    DEACTIVATED = "deactivated"
+    WAKING = "waking"
+    PURGING = "purging"
+    PURGED = "purged"
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRef:
+    """One life of a container: the pair every external object is labelled with."""
+
+    workspace_id: str
+    generation: int
+
+    def __str__(self) -> str:
+        """Name of the namespace and of the local record: injective, at most 63 bytes."""
+        return f"ws-{self.workspace_id}-{self.generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an application listens: an IP address (never a name) and a TCP port."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        """``ip:port``, with brackets around IPv6."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a workspace is not where it should be: the failed step, in words for support, and when it is tried again."""
+
+    step: str
+    reason: str
+    message: str
+    attempts: int
+    permanent: bool
+    next_try_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """The paying organisation and its contact (the first member)."""
+
+    id: str
+    name: str
+    contact_name: str
+    contact_email: str
+    plan: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A PostgreSQL server that holds workspaces' databases. ``host`` and ``port`` are what applications dial.
+
+    ``admin_secret`` names where the administrator's connection string is kept (``file:PATH`` or ``env:NAME``), never
+    the string itself. Capacities count databases and connections.
+    """
+
+    id: str
+    name: str
+    kind: str
+    host: str
+    port: int
+    admin_secret: str
+    state: str
+    database_capacity: int
+    connection_capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDatabase:
+    """One workspace's database on an instance, by names derived from the random workspace id and never reassigned."""
+
+    workspace_id: str
+    name: str
+    role: str
+    owner: str
+    connections: int
+    extensions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, workspace_id: str, *, connections: int, extensions: tuple[str, ...] = ()) -> "TenantDatabase":
+        """The names for a workspace: database and login role ``ws_<id>``, owner role ``ws_<id>_owner`` (NOLOGIN)."""
+        name = f"ws_{workspace_id}"
+        return cls(workspace_id, name, name, f"{name}_owner", connections, extensions)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One customer's copy of the application. Times named ``*_at`` are business time unless they say real."""
+
+    id: str
+    slug: str
+    customer_id: str
+    plan: str
+    app_id: str
+    state: State
+    generation: int
+    fence: int
+    version: int
+    instance_id: str | None
+    created_at: datetime
+    last_traffic_at: datetime | None
+    activated_at: datetime | None
+    deactivated_at: datetime | None
+    idle_due_at: datetime | None
+    retention_due_at: datetime | None
+    purge_at: datetime | None
+    held_by: str | None
+    suspended: bool
+    ordered: bool
+    decided_at: datetime | None
+    problem: Problem | None
+    operation_id: str | None
+    connections_reserved: int
+    lost_at: datetime | None = None
+
+    @property
+    def activation(self) -> ActivationRef:
+        """The newest activation: running, starting or last ended."""
+        return ActivationRef(self.id, self.generation)
+
+
+class RouteStatus(StrEnum):
+    """What a gateway answers for a host."""
+
+    AWAKE = "awake"
+    ASLEEP = "asleep"
+    REFUSED = "refused"
+    PURGED = "purged"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One workspace's row of the route table, as gateways follow it. ``version`` is commit-ordered.
+
+    ``refusal`` and ``retry_after`` (seconds) tell why a sleeper cannot be woken now; ``close_after`` is the real time
+    after which open streams of a withdrawn route may be cut (ordered deactivations only).
+    """
+
+    workspace_id: str
+    host: str
+    status: RouteStatus
+    generation: int
+    address: Address | None
+    version: int
+    refusal: str | None = None
+    retry_after: int | None = None
+    close_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One requested change, followed to its end."""
+
+    id: str
+    kind: str
+    workspace_id: str | None
+    state: str
+    requested_by: str
+    requested_at: datetime
+    finished_at: datetime | None
+    error: Mapping[str, object] | None
+    detail: Mapping[str, object]
