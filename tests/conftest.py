@@ -1,0 +1,10 @@
+"""Fixtures and hooks for all tests. Fixtures live in tests/support/, one module a subject, and are named here."""
+
+import pytest
+
+pytest.register_assert_rewrite("support")
+
+pytest_plugins = [
+    "support.loopback_only",
+    "support.reporting",
+]
