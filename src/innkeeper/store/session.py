@@ -1,0 +1,115 @@
+"""Connections to the state database: a small pool, transactions and notifications.
+
+Built once per process by bootstrap.py; every edge and the reconciler open their transactions here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from innkeeper.model import errors
+
+Session: TypeAlias = Connection[DictRow]
+"""One transaction's connection; rows are dicts."""
+
+CONNECT_TIMEOUT = 3
+"""Seconds to wait for the server to answer a connect."""
+
+_NAMED: dict[str, Callable[[], errors.Refused]] = {
+    "workspaces_slug_unique": lambda: errors.SlugTaken("that slug is taken: choose another"),
+    "customers_name_unique": lambda: errors.Conflict("a customer of that name exists: choose another name"),
+    "apps_version_unique": lambda: errors.Conflict("that version of the app is registered: raise its version"),
+    "instances_name_unique": lambda: errors.Conflict("an instance of that name exists: choose another name"),
+    "workspaces_customer_id_fkey": lambda: errors.NotFound("there is no such customer: see inn customer list"),
+}
+
+
+class Database:
+    """A pool of connections to the state database for one process, as one database role."""
+
+    def __init__(self, dsn: str, *, application: str, size: int = 4) -> None:
+        """``size``: connections at most. Nothing is opened before ``transaction`` or ``open``."""
+        self.dsn = dsn
+        self._application = application
+        self._pool: ConnectionPool[Session] = ConnectionPool(
+            dsn,
+            kwargs={
+                "row_factory": dict_row,
+                "application_name": application,
+                "connect_timeout": CONNECT_TIMEOUT,
+                "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=30000",
+                "prepare_threshold": 3,
+            },
+            min_size=0,
+            max_size=size,
+            timeout=10,
+            open=False,
+            check=ConnectionPool.check_connection,
+        )
+
+    def open(self) -> None:
+        """Begin to serve connections; harmless when open."""
+        self._pool.open()
+
+    def close(self) -> None:
+        """End every connection."""
+        self._pool.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One transaction: committed at the end, rolled back on any exception; named constraints become errors."""
+        self._pool.open()
+        try:
+            with self._pool.connection() as session, named_errors(), session.transaction():
+                yield session
+        except PoolTimeout as error:
+            message = "the state database does not answer: see inn doctor"
+            raise errors.TemporaryError(message, delay=1.0) from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A read-only transaction in which every statement sees the same state."""
+        with self.transaction() as session:
+            session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield session
+
+    def listen(self, channels: Sequence[str]) -> "Connection[Any]":
+        """A connection of its own that listens; the caller reads ``.notifies(timeout=...)`` and closes it."""
+        connection = psycopg.connect(
+            self.dsn,
+            autocommit=True,
+            application_name=f"{self._application} listener",
+            connect_timeout=CONNECT_TIMEOUT,
+        )
+        for channel in channels:
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        return connection
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Turn what the server says into our own errors: a named violation into its refusal, a lost server into Temporary."""
+    try:
+        yield
+    except psycopg.errors.IntegrityError as error:
+        known = _NAMED.get(error.diag.constraint_name or "")
+        if known is None:
+            raise
+        raise known() from error
+    except psycopg.OperationalError as error:
+        raise errors.TemporaryError(f"the state database failed: {_one_line(error)}", delay=0.5) from error
+
+
+def notify(session: Session, channel: str, payload: str = "") -> None:
+    """Wake whoever listens once this transaction has committed."""
+    session.execute("SELECT pg_notify(%s, %s)", (channel, payload))
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
