@@ -1,0 +1,50 @@
+# Two commands matter: `make dev` and `make test`. Both set up everything first; `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+SETUP := @sh tools/python.sh
+BIN := .venv/bin
+
+ARGS ?=
+T ?= tests
+# One a processor, but no more than eight: every test that needs a database starts programs of its own.
+WORKERS ?= logical --maxprocesses 8
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: ## run the product on this machine; ARGS="--port 9000", ARGS=stop, ARGS=--help ...
+	$(SETUP) local
+	@exec $(BIN)/inn dev $(ARGS)
+
+.PHONY: test
+test: ## run the tests; T=tests/unit for some, ARGS="-k name -x" for pytest
+	$(SETUP) dev
+	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS) $(T)
+
+.PHONY: setup
+setup: ## make .venv with everything in it; PYTHON=python3.12 for another Python
+	$(SETUP) dev
+
+.PHONY: check
+check: ## the static gates: format, lint, types, layers
+	$(SETUP) dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright --warnings
+	$(BIN)/lint-imports
+
+.PHONY: lock
+lock: ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade for the newest of everything
+	@[ -x $(BIN)/uv ] || sh tools/python.sh dev
+	@$(BIN)/python tools/lock.py $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was built; the data of `make dev` (.innkeeper) stay
+	rm -rf .venv build dist test-artifacts .coverage .coverage.* htmlcov
+	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

