@@ -35,7 +35,7 @@ NO_INDEX = "the package index cannot be reached: check the network, HTTPS_PROXY 
 HINTS = {
     "No space left on device": "the disk is full: free about 1 GB",
     "DO NOT MATCH THE HASHES": "a package is not the one pinned: the index, or a proxy before it, alters files",
-    "CERTIFICATE_VERIFY_FAILED": "the package index's certificate is not trusted here: set PIP_CERT to your authority's",
+    "CERTIFICATE_VERIFY_FAILED": "the index's certificate is not trusted here: set PIP_CERT to your authority's",
     "Failed to establish a new connection": NO_INDEX,
     "NameResolutionError": NO_INDEX,
     "ConnectTimeout": NO_INDEX,
