@@ -6,5 +6,6 @@ pytest.register_assert_rewrite("support")
 
 pytest_plugins = [
     "support.loopback_only",
+    "support.postgres",
     "support.reporting",
 ]
