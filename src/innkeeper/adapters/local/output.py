@@ -1,0 +1,126 @@
+"""An activation's output: a file the application appends to, kept small by whoever looks at it.
+
+Called by runtime.py. A pipe would need a reader per workspace that lives as long as the application does; a file needs
+nobody. When it has grown beyond ``LIMIT`` its last part moves to ``output.old`` and the file is emptied in place (the
+application writes on at its new end). What is written between the two is lost, which logs can bear.
+"""
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LIMIT = 1024 * 1024
+"""Bytes after which the file is trimmed."""
+
+KEPT = 256 * 1024
+"""Bytes that survive a trim."""
+
+LONGEST_LINE = 16 * 1024
+"""Bytes after which a line is given out in pieces: a megabyte without newline must not fill memory or a screen."""
+
+_TAIL_BYTES, _TAIL_LINES, _TAIL_WIDTH = 4096, 10, 400
+
+_POLL = 0.05
+"""Seconds between two looks of a follower."""
+
+_UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Terminal control sequences and control characters: output is shown to people, on terminals and pages."""
+
+
+@contextmanager
+def opened(path: Path) -> Generator[int]:
+    """A descriptor for the application to append to."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def trim(path: Path) -> None:
+    """Bring the file back to a bounded size. Costs one stat when there is nothing to do."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > LIMIT:
+            _trim(path)
+
+
+def tail(path: Path) -> str:
+    """The last few lines, shortened, for an error message."""
+    data = _end_of(path, _TAIL_BYTES) or _end_of(_old(path), _TAIL_BYTES)
+    lines = [line[:_TAIL_WIDTH] for line in _clean(data).splitlines() if line.strip()]
+    return "\n".join(lines[-_TAIL_LINES:])
+
+
+def lines(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator[str]:
+    """What is kept, oldest first; ``follow`` goes on until ``ended()`` and everything written was given out."""
+    if _old(path).exists():
+        yield from _split(_old(path).read_bytes())
+    position, rest = 0, b""
+    while True:
+        # Asked before reading, or what is written between the last read and the end would be lost.
+        last = not follow or ended()
+        position, data = _read_on(path, position)
+        *whole, rest = _pieces(rest + data)
+        yield from map(_clean, whole)
+        if last and not data:
+            break
+        if not data:
+            time.sleep(_POLL)
+    if rest:
+        yield _clean(rest)
+
+
+def _trim(path: Path) -> None:
+    with path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another worker is at it
+        kept = _end_of(path, KEPT)
+        draft = path.with_suffix(".draft")
+        draft.write_bytes(kept)
+        draft.replace(_old(path))
+        file.truncate(0)
+
+
+def _old(path: Path) -> Path:
+    return path.with_suffix(".old")
+
+
+def _end_of(path: Path, count: int) -> bytes:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - count))
+        return file.read(count)
+    return b""
+
+
+def _read_on(path: Path, position: int) -> tuple[int, bytes]:
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        # Shorter than what was read already: it was trimmed.
+        start = position if position <= file.seek(0, os.SEEK_END) else 0
+        file.seek(start)
+        data = file.read(LIMIT)
+        return start + len(data), data
+    return position, b""
+
+
+def _split(data: bytes) -> Iterator[str]:
+    return (_clean(piece) for piece in _pieces(data) if piece)
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """Lines without their newline, long ones in pieces; the last is what has no newline yet."""
+    *whole, rest = data.split(b"\n")
+    found = [line[start : start + LONGEST_LINE] for line in whole for start in range(0, len(line) or 1, LONGEST_LINE)]
+    cut = len(rest) - len(rest) % LONGEST_LINE
+    found += [rest[start : start + LONGEST_LINE] for start in range(0, cut, LONGEST_LINE)]
+    return [*found, rest[cut:]]
+
+
+def _clean(data: bytes) -> str:
+    return _UNPRINTABLE.sub("", data.decode("utf-8", "replace"))

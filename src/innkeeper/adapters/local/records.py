@@ -1,0 +1,180 @@
+"""What the local runtime keeps on disk, so that any worker can go on after another died at any instant.
+
+    <root>/workspaces/<id>/fence          lock of the workspace; holds the highest generation that was stopped, for ever
+    <root>/workspaces/<id>/<generation>/  one activation: record.json, ending.json, output.log, home/
+    <root>/ports/<port> -> <activation>   a port and who holds it (addresses.py)
+
+Every file is replaced whole. ``record.json`` is only written under the lock; ``ending.json`` by whoever sees the end.
+"""
+
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from innkeeper.model.errors import TemporaryError
+from innkeeper.model.workspace import ActivationRef, Address
+
+_LOCK_WAIT = 2.0
+"""Seconds. A lock is held for the few milliseconds of a spawn; longer means its holder is frozen."""
+
+_SAFE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+_MARK_WIDTH = 20
+"""The stop mark is rewritten in place (the lock is on this very file), so it always has the same width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where an activation listens and which process it is.
+
+    ``pid`` is None while only the port is taken. ``released`` is False until the process was allowed to become the
+    application; a process that ended before never was it.
+    """
+
+    ip: str
+    port: int
+    pid: int | None = None
+    identity: str = ""
+    released: bool = False
+
+    @property
+    def address(self) -> Address:
+        return Address(self.ip, self.port)
+
+
+class How(StrEnum):
+    """Why a process ended."""
+
+    ITSELF = "itself"
+    STOPPED = "stopped"
+    KILLED = "killed"
+    """Stopped, but it did not go when asked."""
+    HALTED = "halted"
+    """Ended with the whole installation; it may start again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the process ``identity`` ended. ``code`` is the exit code, or minus the signal; None if nobody saw it."""
+
+    identity: str
+    how: How
+    code: int | None = None
+
+
+class Fence:
+    """The stop mark of a workspace, while its lock is held."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @property
+    def stopped(self) -> int:
+        """Highest generation that must never run again; -1 if none."""
+        return int(os.pread(self._descriptor, _MARK_WIDTH, 0) or b"-1")
+
+    def stop(self, generation: int) -> None:
+        """Raise the mark to this generation; it is on disk when this returns."""
+        if generation > self.stopped:
+            os.pwrite(self._descriptor, b"%*d" % (_MARK_WIDTH, generation), 0)
+            os.fsync(self._descriptor)
+
+
+class Records:
+    """The folder of all activations of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._workspaces = root / "workspaces"
+        self._workspaces.mkdir(exist_ok=True, mode=0o700)
+
+    def folder(self, ref: ActivationRef) -> Path:
+        return self._workspace(ref.workspace_id) / str(ref.generation)
+
+    @contextmanager
+    def lock(self, workspace_id: str) -> Generator[Fence]:
+        """Nobody else starts, stops or removes anything of this workspace meanwhile; ``TemporaryError`` after 2 s."""
+        folder = self._workspace(workspace_id)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "fence", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(descriptor, workspace_id)
+            yield Fence(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def generations(self, workspace_id: str) -> list[int]:
+        """Generations of which something is here, lowest first."""
+        with suppress(FileNotFoundError):
+            return sorted(int(path.name) for path in self._workspace(workspace_id).iterdir() if path.name.isdigit())
+        return []
+
+    def refs(self) -> list[ActivationRef]:
+        """Every activation of which something is here."""
+        workspaces = sorted(path.name for path in self._workspaces.iterdir())
+        return [ActivationRef(name, generation) for name in workspaces for generation in self.generations(name)]
+
+    def read(self, ref: ActivationRef) -> Record | None:
+        data = _read(self.folder(ref) / "record.json")
+        return Record(**data) if data else None
+
+    def write(self, ref: ActivationRef, record: Record, *, durable: bool = False) -> None:
+        _replace(self.folder(ref) / "record.json", asdict(record), durable=durable)
+
+    def ending(self, ref: ActivationRef, record: Record) -> Ending | None:
+        """How the recorded process ended; endings of earlier processes of the same activation do not count."""
+        data = _read(self.folder(ref) / "ending.json")
+        ending = Ending(data["identity"], How(data["how"]), data["code"]) if data else None
+        return ending if ending is not None and ending.identity == record.identity else None
+
+    def write_ending(self, ref: ActivationRef, ending: Ending) -> None:
+        # The folder may have been removed by another worker since the record was read.
+        with suppress(FileNotFoundError):
+            _replace(self.folder(ref) / "ending.json", asdict(ending), durable=False)
+
+    def _workspace(self, workspace_id: str) -> Path:
+        if not _SAFE_ID.fullmatch(workspace_id):
+            message = f"workspace id {workspace_id!r} cannot name a folder"
+            raise ValueError(message)
+        return self._workspaces / workspace_id
+
+
+def _lock(descriptor: int, workspace_id: str) -> None:
+    deadline = time.monotonic() + _LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TemporaryError(f"another worker is busy with workspace {workspace_id}") from None
+            time.sleep(0.001)
+        else:
+            return
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _replace(path: Path, data: dict[str, Any], *, durable: bool) -> None:
+    # One name per process and thread: two workers may see the same end at the same time.
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, json.dumps(data).encode())
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(path)

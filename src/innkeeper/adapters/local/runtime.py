@@ -1,0 +1,213 @@
+"""Runs each activation as a process of this machine: the local implementation of ``ports.Runtime``.
+
+Built by bootstrap, called by the reconciler, by several workers at once and after any of them was killed. What is true
+is on disk (records.py) and in the process table (processes.py), never in this object.
+
+Order in ``start``, all under the workspace's lock: stop mark, older generation gone, port written down and taken, held
+process written down, gate opened. Death in between leaves a port without a process or a process that ends by itself.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from innkeeper.adapters.local import command, endings, output, processes, spawn
+from innkeeper.adapters.local.addresses import PORTS, Addresses
+from innkeeper.adapters.local.records import Ending, How, Record, Records
+from innkeeper.model.app import render_env
+from innkeeper.model.errors import StaleGenerationError, TemporaryError
+from innkeeper.model.observed import Life, RuntimeObservation
+from innkeeper.model.workspace import ActivationRef, Address
+from innkeeper.ports import ActivationSpec
+
+_HALT_AT_ONCE = 16
+"""Processes that are waited for at the same time when everything goes down."""
+
+
+class LocalRuntime:
+    """Activations as processes; everything about them is under ``root`` (and only its owner may read it)."""
+
+    def __init__(self, root: Path, *, ports: range = PORTS) -> None:
+        self._records = Records(root)
+        self._addresses = Addresses(root / "ports", ports)
+
+    # --- ports.Runtime -----------------------------------------------------------------------------------------------
+
+    def start(self, spec: ActivationSpec) -> None:
+        ref = spec.ref
+        with self._records.lock(ref.workspace_id) as fence:
+            if ref.generation <= fence.stopped:
+                raise StaleGenerationError(f"{ref} was stopped and does not start again")
+            self._refuse_two_at_once(ref)
+            record = self._records.read(ref)
+            if record is not None and _lives(record):
+                return
+            if record is not None and record.pid is not None:
+                # What an application that died left behind in its session goes before the next one comes.
+                endings.kill(record.pid, record.identity)
+            arguments = command.resolve(spec.app)
+            self._empty_home(ref)
+            record = self._with_address(ref, record)
+            values = {**spec.values, "host": record.ip, "port": str(record.port)}
+            self._spawn(ref, record, arguments, render_env(spec.app, values, spec.secrets))
+
+    def observe(self, ref: ActivationRef) -> RuntimeObservation:
+        record = self._records.read(ref)
+        if record is None or record.pid is None:
+            return RuntimeObservation(Life.ABSENT)
+        path = self._output(ref)
+        output.trim(path)
+        if _lives(record):
+            return RuntimeObservation(Life.RUNNING, address=record.address, pid=record.pid)
+        ending = self._settle(ref, record)
+        if not record.released and ending.how is How.ITSELF:
+            # Its worker died before it became the application.
+            return RuntimeObservation(Life.ABSENT)
+        reason, message = endings.explain(ending)
+        return RuntimeObservation(Life.EXITED, reason=reason, message=message, tail=output.tail(path))
+
+    def stop(self, ref: ActivationRef, *, grace: float) -> None:
+        with self._records.lock(ref.workspace_id) as fence:
+            fence.stop(ref.generation)
+            record = self._records.read(ref)
+        # Not under the lock: generation N+1 is refused while this one runs, and nothing starts this one again.
+        self._end(ref, record, grace=grace, how=How.STOPPED)
+
+    def remove(self, ref: ActivationRef) -> bool:
+        with self._records.lock(ref.workspace_id) as fence:
+            record = self._records.read(ref)
+            if record is not None and record.pid is not None:
+                if endings.remains(record.pid, record.identity):
+                    return False
+                spawn.reap(record.pid)
+            fence.stop(ref.generation)
+            self._delete(ref, record)
+            return True
+
+    def inventory(self) -> Sequence[ActivationRef]:
+        return self._records.refs()
+
+    def logs(self, ref: ActivationRef, *, follow: bool = False) -> Iterator[str]:
+        def ended() -> bool:
+            record = self._records.read(ref)
+            return record is None or not _lives(record)
+
+        return output.lines(self._output(ref), follow=follow, ended=ended)
+
+    # --- beyond the port, for local mode -----------------------------------------------------------------------------
+
+    def maintain(self) -> None:
+        """Every second or so: keep outputs small, wait for ended children and note how they ended."""
+        for ref in self._records.refs():
+            self.observe(ref)
+
+    def halt(self, *, grace: float) -> None:
+        """End every process because the installation goes down: no stop mark, so each may start again."""
+
+        def end(ref: ActivationRef) -> None:
+            self._end(ref, self._records.read(ref), grace=grace, how=How.HALTED)
+
+        with ThreadPoolExecutor(_HALT_AT_ONCE) as pool:
+            list(pool.map(end, self._records.refs()))
+
+    def listening(self, ref: ActivationRef) -> list[Address]:
+        """Where the activation's processes listen, for the conformance check of an app."""
+        record = self._records.read(ref)
+        if record is None or record.pid is None:
+            return []
+        found: set[tuple[str, int]] = set()
+        for pid in endings.remains(record.pid, record.identity):
+            with suppress(psutil.Error):
+                connections = psutil.Process(pid).net_connections(kind="tcp")
+                found.update((c.laddr.ip, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN)
+        return [Address(ip, port) for ip, port in sorted(found)]
+
+    def home(self, ref: ActivationRef) -> Path:
+        """The working directory of the process: empty at each start, gone with ``remove``."""
+        return self._records.folder(ref) / "home"
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _refuse_two_at_once(self, ref: ActivationRef) -> None:
+        for generation in self._records.generations(ref.workspace_id):
+            if generation > ref.generation:
+                raise StaleGenerationError(f"{ref} does not start: generation {generation} was there")
+            other = self._records.read(replace(ref, generation=generation)) if generation < ref.generation else None
+            if other is not None and other.pid is not None and endings.remains(other.pid, other.identity):
+                raise TemporaryError(f"{ref} does not start while generation {generation} still runs", delay=0.1)
+
+    def _empty_home(self, ref: ActivationRef) -> None:
+        self._records.folder(ref).mkdir(exist_ok=True, mode=0o700)
+        home = self.home(ref)
+        if home.exists():
+            shutil.rmtree(home)
+        home.mkdir(mode=0o700)
+
+    def _with_address(self, ref: ActivationRef, record: Record | None) -> Record:
+        if record is not None and self._addresses.holds(ref, record.port):
+            return Record(record.ip, record.port)
+        address = self._addresses.take(ref, lambda found: self._records.write(ref, Record(found.ip, found.port)))
+        return Record(address.ip, address.port)
+
+    def _spawn(
+        self, ref: ActivationRef, record: Record, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        with output.opened(self._output(ref)) as descriptor:
+            held = spawn.spawn(arguments, environment=environment, folder=self.home(ref), output=descriptor)
+        try:
+            record = replace(record, pid=held.pid, identity=held.identity)
+            self._records.write(ref, record)
+            held.release()
+        finally:
+            held.drop()
+        # The application is on its way; this costs its start nothing.
+        self._records.write(ref, replace(record, released=True), durable=True)
+
+    def _end(self, ref: ActivationRef, record: Record | None, *, grace: float, how: How) -> None:
+        if record is None or record.pid is None:
+            return
+        lived = _lives(record)
+        killed = endings.end(record.pid, record.identity, grace=grace)
+        if lived:
+            code = self._settle(ref, record).code
+            self._records.write_ending(ref, Ending(record.identity, How.KILLED if killed else how, code))
+
+    def _settle(self, ref: ActivationRef, record: Record) -> Ending:
+        """Note how the process ended, once, whichever of several workers sees it first."""
+        pid = record.pid or 0
+        code = spawn.reap(pid)
+        noted = self._records.ending(ref, record)
+        if noted is not None:
+            return noted
+        ending = Ending(
+            record.identity, How.ITSELF, processes.exit_code(pid, record.identity) if code is None else code
+        )
+        self._records.write_ending(ref, ending)
+        return ending
+
+    def _delete(self, ref: ActivationRef, record: Record | None) -> None:
+        # The record goes last: until then, whoever comes after a crash here knows the port and finishes.
+        folder = self._records.folder(ref)
+        if not folder.exists():
+            return
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "record.json":
+                path.unlink()
+        if record is not None:
+            self._addresses.release(ref, record.port)
+            (folder / "record.json").unlink()
+        folder.rmdir()
+
+    def _output(self, ref: ActivationRef) -> Path:
+        return self._records.folder(ref) / "output.log"
+
+
+def _lives(record: Record) -> bool:
+    return record.pid is not None and processes.alive(record.pid, record.identity)
