@@ -51,7 +51,7 @@ class StaleGenerationError(InnkeeperError):
 # --- what a caller is told -------------------------------------------------------------------------------------------
 
 
-class Refused(InnkeeperError):  # noqa: N818 - it names an answer, not a failure
+class Refused(InnkeeperError):
     """A verb said no, and nothing was changed. ``fields`` are extra facts for the problem document."""
 
     slug: ClassVar[str] = "refused"

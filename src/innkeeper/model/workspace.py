@@ -133,13 +133,36 @@ class Workspace:
     decided_at: datetime | None
     problem: Problem | None
     operation_id: str | None
+    connections: int
     connections_reserved: int
-    lost_at: datetime | None = None
+    database_ready: bool
+    attempts: int
 
     @property
     def activation(self) -> ActivationRef:
         """The newest activation: running, starting or last ended."""
         return ActivationRef(self.id, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The row of one life of a container. ``sealed_key`` is what its password is derived from, wiped when it ends."""
+
+    workspace_id: str
+    generation: int
+    phase: str
+    sealed_key: bytes
+    started_at: datetime
+    started_real_at: datetime
+    ready_at: datetime | None
+    ended_at: datetime | None
+    withdrawn_version: int | None
+    address: str | None
+    pid: int | None
+
+    @property
+    def ref(self) -> ActivationRef:
+        return ActivationRef(self.workspace_id, self.generation)
 
 
 class RouteStatus(StrEnum):

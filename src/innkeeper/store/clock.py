@@ -12,4 +12,4 @@ def now(session: Session) -> Moment:
     row = session.execute("SELECT business_now() AS business, clock_timestamp() AS real").fetchone()
     if row is None:  # pragma: no cover - a SELECT without FROM has a row
         raise AssertionError
-    return Moment(cast(datetime, row["business"]), cast(datetime, row["real"]))
+    return Moment(cast("datetime", row["business"]), cast("datetime", row["real"]))

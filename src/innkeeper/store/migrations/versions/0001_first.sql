@@ -33,18 +33,26 @@ END $$;
 CREATE TRIGGER installation_permanent BEFORE UPDATE ON installation
   FOR EACH ROW EXECUTE FUNCTION installation_is_permanent();
 
--- One row a worker: its last reading of both clocks, to notice that the database's clock was moved.
+-- One row a host: a worker's last reading of business time beside the host's own clock, and the advances recorded by
+-- then, to notice that business time was moved behind the product's back.
 CREATE TABLE clock_readings (
-  worker_id   text PRIMARY KEY,
-  host_boot   text NOT NULL,
-  real_at     timestamptz NOT NULL,
-  boot_time   double precision NOT NULL
+  host_boot   text PRIMARY KEY,
+  at          timestamptz NOT NULL,
+  boot_time   double precision NOT NULL,
+  advanced    double precision NOT NULL
+);
+
+CREATE TABLE clock_moves (
+  id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  seconds  double precision NOT NULL,
+  real_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 -- A requested passage of business time (inn clock advance), walked due instant by due instant by the worker.
 CREATE TABLE clock_passages (
   operation_id  text PRIMARY KEY,
   target_at     timestamptz NOT NULL,
+  created_real_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   finished      boolean NOT NULL DEFAULT false
 );
 CREATE UNIQUE INDEX clock_passages_one ON clock_passages (finished) WHERE NOT finished;
@@ -175,6 +183,7 @@ CREATE TABLE workspaces (
   purge_at              timestamptz,                        -- as things stand; null while active
   held_by               text,                               -- who placed the legal hold; null: none
   suspended             boolean NOT NULL DEFAULT false,
+  database_ready        boolean NOT NULL DEFAULT false,     -- its database was created, hardened and verified once
   ordered               boolean NOT NULL DEFAULT false,     -- this deactivation was asked for: traffic does not undo it
   decided_at            timestamptz,                        -- when the running deactivation was decided
   operation_id          text,
@@ -236,6 +245,7 @@ CREATE TABLE activations (
   address               text,
   pid                   int,
   started_at            timestamptz NOT NULL DEFAULT business_now(),
+  started_real_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
   ready_at              timestamptz,
   ended_at              timestamptz,
   withdrawn_version     bigint,                             -- route version that withdrew it
@@ -260,14 +270,15 @@ CREATE TABLE destructive_acts (
   workspace_id      text PRIMARY KEY,
   kind              text NOT NULL,
   real_at           timestamptz NOT NULL DEFAULT clock_timestamp(),
-  business_at       timestamptz NOT NULL DEFAULT business_now()
+  at                timestamptz NOT NULL DEFAULT business_now()
 );
-CREATE INDEX destructive_acts_by_time ON destructive_acts (business_at);
+CREATE INDEX destructive_acts_by_time ON destructive_acts (at);
 
 CREATE TABLE breakers (
   name              text PRIMARY KEY,
-  opened_real_at    timestamptz,
-  reason            text
+  opened_at         timestamptz,
+  reason            text,
+  reset_at          timestamptz              -- acts before the last reset do not count again
 );
 INSERT INTO breakers (name) VALUES ('purge');
 
@@ -314,11 +325,13 @@ CREATE TABLE routes (
   version        bigint NOT NULL,
   refusal        text,                        -- suspended, no-capacity, failed, purging
   retry_after    int,                         -- seconds
+  refused_until_real_at timestamptz,          -- then the control plane makes it asleep again; null: until told
   close_after_real_at timestamptz,            -- withdrawn by order: streams may be cut from here on
   idle           jsonb NOT NULL DEFAULT '{}', -- {"probe_agents": [...], "ignore_paths": [...], "health_path": "/..."}
   CONSTRAINT routes_awake_has_address CHECK ((status = 'awake') = (ip IS NOT NULL AND port IS NOT NULL))
 );
 CREATE INDEX routes_by_version ON routes (version);
+CREATE INDEX routes_refused ON routes (refused_until_real_at) WHERE refused_until_real_at IS NOT NULL;
 
 -- A gateway process (one boot of one HAProxy). Agents may only insert; the control plane ends a row when proved gone.
 CREATE TABLE gateways (
@@ -392,6 +405,7 @@ CREATE TABLE wake_requests (
   gateway_id    text NOT NULL,
   real_at       timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE INDEX wake_requests_by_workspace ON wake_requests (workspace_id);
 
 -- --- audit -----------------------------------------------------------------------------------------------------------
 

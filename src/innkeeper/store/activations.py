@@ -1,0 +1,107 @@
+"""Activations: one row a life of a container, due until its objects are verified absent."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from innkeeper.model.workspace import Activation, ActivationRef, Address
+from innkeeper.store.session import Session
+
+_COLUMNS = (
+    "workspace_id, generation, phase, sealed_key, started_at, started_real_at, ready_at, ended_at, withdrawn_version,"
+    " address, pid"
+)
+
+
+def insert(session: Session, ref: ActivationRef, *, sealed_key: bytes) -> None:
+    """A new activation, starting."""
+    session.execute(
+        "INSERT INTO activations (workspace_id, generation, phase, sealed_key) VALUES (%s, %s, 'starting', %s)",
+        (ref.workspace_id, ref.generation, sealed_key),
+    )
+
+
+def get(session: Session, ref: ActivationRef) -> Activation | None:
+    """One activation."""
+    row = session.execute(
+        f"SELECT {_COLUMNS} FROM activations WHERE workspace_id = %s AND generation = %s",
+        (ref.workspace_id, ref.generation),
+    ).fetchone()
+    return None if row is None else _activation(row)
+
+
+def ready(session: Session, ref: ActivationRef, *, address: Address, pid: int | None) -> None:
+    """It answers at this address."""
+    session.execute(
+        "UPDATE activations SET phase = 'ready', ready_at = coalesce(ready_at, business_now()), address = %s, pid = %s"
+        " WHERE workspace_id = %s AND generation = %s AND phase IN ('starting', 'ready', 'stopping')",
+        (str(address), pid, ref.workspace_id, ref.generation),
+    )
+
+
+def stopping(session: Session, ref: ActivationRef, *, withdrawn_version: int) -> None:
+    """Its route is withdrawn; traffic may still bring it back."""
+    session.execute(
+        "UPDATE activations SET phase = 'stopping', withdrawn_version = %s"
+        " WHERE workspace_id = %s AND generation = %s AND phase IN ('starting', 'ready', 'stopping')",
+        (withdrawn_version, ref.workspace_id, ref.generation),
+    )
+
+
+def ended(session: Session, ref: ActivationRef) -> None:
+    """Decided for good: from here on it is only stopped and removed."""
+    session.execute(
+        "UPDATE activations SET phase = 'ended', ended_at = business_now() WHERE workspace_id = %s AND generation = %s"
+        " AND phase IN ('starting', 'ready', 'stopping')",
+        (ref.workspace_id, ref.generation),
+    )
+
+
+def stopped(session: Session, ref: ActivationRef) -> None:
+    """Its process is gone: wipe what its password was derived from; due for removal now."""
+    session.execute(
+        "UPDATE activations SET sealed_key = '', address = NULL, pid = NULL, due_real_at = clock_timestamp()"
+        " WHERE workspace_id = %s AND generation = %s AND phase = 'ended'",
+        (ref.workspace_id, ref.generation),
+    )
+
+
+def take_due(session: Session, *, limit: int) -> list[ActivationRef]:
+    """Ended activations to remove now; each is due again in 10 s unless found absent before (a lease by due time)."""
+    rows = session.execute(
+        "UPDATE activations SET due_real_at = clock_timestamp() + interval '10 seconds'"
+        " WHERE (workspace_id, generation) IN (SELECT workspace_id, generation FROM activations"
+        "  WHERE due_real_at <= clock_timestamp() ORDER BY due_real_at LIMIT %s FOR UPDATE SKIP LOCKED)"
+        " RETURNING workspace_id, generation",
+        (limit,),
+    ).fetchall()
+    return [ActivationRef(row["workspace_id"], row["generation"]) for row in rows]
+
+
+def absent(session: Session, ref: ActivationRef) -> None:
+    """Verified: nothing of it is left."""
+    session.execute(
+        "UPDATE activations SET phase = 'absent', due_real_at = NULL WHERE workspace_id = %s AND generation = %s AND phase = 'ended'",
+        (ref.workspace_id, ref.generation),
+    )
+
+
+def of_workspace(session: Session, workspace_id: str) -> list[Activation]:
+    """All of a workspace's activations, newest first."""
+    rows = session.execute(
+        f"SELECT {_COLUMNS} FROM activations WHERE workspace_id = %s ORDER BY generation DESC", (workspace_id,)
+    ).fetchall()
+    return [_activation(row) for row in rows]
+
+
+def living(session: Session) -> list[Activation]:
+    """Every activation that has not been verified absent: what drift compares an inventory with."""
+    return [
+        _activation(row)
+        for row in session.execute(f"SELECT {_COLUMNS} FROM activations WHERE phase <> 'absent'").fetchall()
+    ]
+
+
+def _activation(row: Mapping[str, Any]) -> Activation:
+    found = dict(row)
+    found["sealed_key"] = bytes(cast("bytes", found["sealed_key"]))
+    return Activation(**found)

@@ -1,0 +1,81 @@
+"""PostgreSQL instances and what is reserved on them. Lock, then choose."""
+
+from typing import Any, cast
+
+from psycopg.rows import class_row
+
+from innkeeper.model.placement import Candidate
+from innkeeper.model.workspace import Instance
+from innkeeper.store.session import Session
+
+_COLUMNS = "id, name, kind, host, port, admin_secret, state, database_capacity, connection_capacity"
+
+_RESERVED = (
+    "SELECT count(*)::int AS databases, coalesce(sum(connections_reserved), 0)::int AS connections"
+    " FROM workspaces WHERE instance_id = %s AND state <> 'purged'"
+)
+
+
+def insert(session: Session, instance: Instance) -> None:
+    """Register an instance; ``Conflict`` when the name is taken."""
+    session.execute(
+        f"INSERT INTO instances ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            instance.id,
+            instance.name,
+            instance.kind,
+            instance.host,
+            instance.port,
+            instance.admin_secret,
+            instance.state,
+            instance.database_capacity,
+            instance.connection_capacity,
+        ),
+    )
+
+
+def move(session: Session, instance_id: str, *, host: str, port: int) -> None:
+    """The server answers at another address now (local mode after a restart on another port)."""
+    session.execute("UPDATE instances SET host = %s, port = %s WHERE id = %s", (host, port, instance_id))
+
+
+def set_state(session: Session, instance_id: str, state: str) -> None:
+    """Open or cordoned."""
+    session.execute("UPDATE instances SET state = %s, version = version + 1 WHERE id = %s", (state, instance_id))
+
+
+def find(session: Session, id_or_name: str) -> Instance | None:
+    """By id or name."""
+    with session.cursor(row_factory=class_row(Instance)) as cursor:
+        return cursor.execute(f"SELECT {_COLUMNS} FROM instances WHERE %s IN (id, name)", (id_or_name,)).fetchone()
+
+
+def everyone(session: Session) -> list[Instance]:
+    """All instances, by name."""
+    with session.cursor(row_factory=class_row(Instance)) as cursor:
+        return cursor.execute(f"SELECT {_COLUMNS} FROM instances ORDER BY name").fetchall()
+
+
+def lock_candidates(session: Session) -> list[Candidate]:
+    """Every instance with what is reserved on it, its rows locked until commit so that a choice holds."""
+    with session.cursor(row_factory=class_row(Instance)) as cursor:
+        found = cursor.execute(f"SELECT {_COLUMNS} FROM instances ORDER BY id FOR UPDATE").fetchall()
+    return [_with_reserved(session, instance) for instance in found]
+
+
+def lock_candidate(session: Session, instance_id: str) -> Candidate:
+    """One instance, locked, with what is reserved on it."""
+    with session.cursor(row_factory=class_row(Instance)) as cursor:
+        found = cursor.execute(f"SELECT {_COLUMNS} FROM instances WHERE id = %s FOR UPDATE", (instance_id,)).fetchone()
+    return _with_reserved(session, cast("Instance", found))
+
+
+def reserved(session: Session, instance_id: str) -> tuple[int, int]:
+    """(databases, connections) reserved on an instance."""
+    row = cast("dict[str, Any]", session.execute(_RESERVED, (instance_id,)).fetchone())
+    return row["databases"], row["connections"]
+
+
+def _with_reserved(session: Session, instance: Instance) -> Candidate:
+    databases, connections = reserved(session, instance.id)
+    return Candidate(instance, databases, connections)

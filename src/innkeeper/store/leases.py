@@ -1,0 +1,73 @@
+"""Claims: which worker converges which workspace, for how long, behind which fence. Real time only."""
+
+from datetime import timedelta
+from typing import cast
+
+from psycopg import sql
+
+from innkeeper.model.workspace import Workspace
+from innkeeper.store import workspaces
+from innkeeper.store.session import Session
+
+LEASE = timedelta(seconds=10)
+"""Real time: a claim not renewed for this long may be taken by another worker (DESIGN.md section 4)."""
+
+RENEW_EVERY = 3.0
+"""Seconds between renewals: three chances within a lease."""
+
+# Index workspaces_due; the plan is kept in tests/integration/test_plans.py.
+CLAIM = sql.SQL("""
+UPDATE workspaces SET fence = fence + 1, lease_owner = %(owner)s, lease_until_real_at = clock_timestamp() + %(lease)s
+ WHERE id = ANY (ARRAY(
+   SELECT id FROM workspaces
+    WHERE due_real_at <= clock_timestamp()
+      AND (lease_until_real_at IS NULL OR lease_until_real_at < clock_timestamp())
+    ORDER BY due_real_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+RETURNING {}""").format(workspaces.COLUMNS)
+
+
+def claim(session: Session, *, owner: str, limit: int) -> list[Workspace]:
+    """Up to ``limit`` due workspaces nobody works on, most overdue first, each behind a new fence."""
+    rows = session.execute(CLAIM, {"owner": owner, "lease": LEASE, "limit": limit}).fetchall()
+    return [workspaces.from_row(row) for row in rows]
+
+
+def renew(session: Session, *, owner: str, ids: list[str]) -> set[str]:
+    """Push the leases this worker still holds; what is missing from the answer was lost."""
+    query = (
+        "UPDATE workspaces SET lease_until_real_at = clock_timestamp() + %s"
+        " WHERE id = ANY(%s) AND lease_owner = %s RETURNING id"
+    )
+    return {cast("str", row["id"]) for row in session.execute(query, (LEASE, ids, owner)).fetchall()}
+
+
+def release(session: Session, workspace: Workspace, *, due_in: float | None) -> None:
+    """Give a claim back; due again in ``due_in`` seconds (None: nothing to do).
+
+    A verb that changed the row after this worker read it has raised its version: then it is due now.
+    """
+    session.execute(
+        "UPDATE workspaces SET lease_owner = NULL, lease_until_real_at = NULL, due_real_at = CASE"
+        " WHEN version <> %(version)s THEN clock_timestamp()"
+        " WHEN %(due)s::float8 IS NULL THEN NULL"
+        " ELSE clock_timestamp() + make_interval(secs => %(due)s::float8) END"
+        " WHERE id = %(id)s AND fence = %(fence)s AND state <> 'purged'",
+        {"version": workspace.version, "due": due_in, "id": workspace.id, "fence": workspace.fence},
+    )
+
+
+def nudge_deactivating(session: Session) -> None:
+    """A gateway acknowledged or drained something: look at sleeping workspaces again now."""
+    session.execute(
+        "UPDATE workspaces SET due_real_at = clock_timestamp()"
+        " WHERE state = 'deactivating' AND due_real_at > clock_timestamp() AND attempts = 0"
+    )
+
+
+def seconds_to_next(session: Session) -> float | None:
+    """Seconds until the next workspace falls due, negative if one is overdue; None if none is."""
+    row = session.execute(
+        "SELECT extract(epoch FROM min(greatest(due_real_at, lease_until_real_at)) - clock_timestamp())::float8 AS s"
+        " FROM workspaces WHERE due_real_at IS NOT NULL"
+    ).fetchone()
+    return None if row is None else cast("float | None", row["s"])

@@ -1,0 +1,86 @@
+"""Operations: one row a requested change, with the steps it went through. Followed by pages and CLI over SSE."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from psycopg.types.json import Jsonb
+
+from innkeeper.model.workspace import Operation
+from innkeeper.store.session import Session, notify
+
+_COLUMNS = "id, kind, workspace_id, state, requested_by, requested_at, finished_at, error, detail"
+
+
+def start(
+    session: Session,
+    *,
+    operation_id: str,
+    kind: str,
+    workspace_id: str | None,
+    requested_by: str,
+    detail: Mapping[str, object] | None = None,
+) -> Operation:
+    """A new running operation."""
+    row = session.execute(
+        f"INSERT INTO operations (id, kind, workspace_id, requested_by, detail) VALUES (%s, %s, %s, %s, %s) RETURNING {_COLUMNS}",
+        (operation_id, kind, workspace_id, requested_by, Jsonb(dict(detail or {}))),
+    ).fetchone()
+    return _operation(cast("dict[str, Any]", row))
+
+
+def event(session: Session, operation_id: str | None, *, step: str, message: str) -> None:
+    """One step of a running operation, in words for people. The same step again (a retry after a crash) is not repeated."""
+    if operation_id is None:
+        return
+    session.execute(
+        "INSERT INTO operation_events (operation_id, seq, step, message)"
+        " SELECT %(id)s, coalesce(max(seq), 0) + 1, %(step)s, %(message)s FROM operation_events WHERE operation_id = %(id)s"
+        " HAVING coalesce((array_agg(step || ' ' || message ORDER BY seq DESC))[1], '') <> %(step)s || ' ' || %(message)s",
+        {"id": operation_id, "step": step, "message": message},
+    )
+    notify(session, "operation", operation_id)
+
+
+def finish(
+    session: Session, operation_id: str | None, *, error: Mapping[str, object] | None = None, state: str | None = None
+) -> None:
+    """End a running operation: done, or failed with an error (``state`` overrides: cancelled). Once ended it stays so."""
+    if operation_id is None:
+        return
+    session.execute(
+        "UPDATE operations SET state = %s, finished_at = business_now(), error = %s WHERE id = %s AND state = 'running'",
+        (state or ("failed" if error else "done"), None if error is None else Jsonb(dict(error)), operation_id),
+    )
+    notify(session, "operation", operation_id)
+
+
+def by_id(session: Session, operation_id: str) -> Operation | None:
+    """One operation."""
+    row = session.execute(f"SELECT {_COLUMNS} FROM operations WHERE id = %s", (operation_id,)).fetchone()
+    return None if row is None else _operation(row)
+
+
+def page(
+    session: Session, *, after: tuple[str, str] | None, limit: int, workspace_id: str | None = None
+) -> list[Operation]:
+    """At most ``limit`` operations, newest first, from the one behind ``after`` = (requested_at, id)."""
+    rows = session.execute(
+        f"SELECT {_COLUMNS} FROM operations WHERE (%(ws)s::text IS NULL OR workspace_id = %(ws)s)"
+        " AND (%(at)s::timestamptz IS NULL OR (requested_at, id) < (%(at)s::timestamptz, %(id)s))"
+        " ORDER BY requested_at DESC, id DESC LIMIT %(limit)s",
+        {"ws": workspace_id, "at": after and after[0], "id": after and after[1], "limit": limit},
+    ).fetchall()
+    return [_operation(row) for row in rows]
+
+
+def events(session: Session, operation_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+    """Steps behind number ``after``: ``seq``, ``at``, ``step``, ``message``."""
+    return session.execute(
+        "SELECT seq, at, step, message FROM operation_events WHERE operation_id = %s AND seq > %s ORDER BY seq",
+        (operation_id, after),
+    ).fetchall()
+
+
+def _operation(row: Mapping[str, Any]) -> Operation:
+    found = dict(row)
+    return Operation(**found)

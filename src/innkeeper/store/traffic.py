@@ -1,0 +1,137 @@
+"""What gateways counted, folded into the workspaces' rows; and which gateways there are. Unknown is not zero.
+
+The fold runs in the worker every second, and inside the transaction that decides a sleep. One at a time.
+"""
+
+from typing import Any, cast
+
+from innkeeper.model.idleness import GatewayReading
+from innkeeper.store.session import Session, notify
+
+_FOLD = """
+WITH gone AS (
+  DELETE FROM activity a USING gateway_reads r
+   WHERE (r.gateway_id, r.boot_id, r.read_no) = (a.gateway_id, a.boot_id, a.read_no)
+     AND (%(only)s::text IS NULL OR a.workspace_id = %(only)s)
+  RETURNING a.gateway_id, a.boot_id, a.read_no, a.workspace_id, a.requests, a.open_streams, r.read_at, r.real_at
+), streams AS (
+  INSERT INTO open_streams (gateway_id, boot_id, workspace_id, open_streams, real_at)
+  SELECT DISTINCT ON (gateway_id, boot_id, workspace_id) gateway_id, boot_id, workspace_id, open_streams, real_at
+    FROM gone ORDER BY gateway_id, boot_id, workspace_id, read_no DESC
+  ON CONFLICT (gateway_id, boot_id, workspace_id)
+  DO UPDATE SET open_streams = excluded.open_streams, real_at = excluded.real_at
+), latest AS (
+  SELECT workspace_id, max(read_at) AS at FROM gone WHERE requests > 0 OR open_streams > 0 GROUP BY workspace_id
+)
+UPDATE workspaces w SET last_traffic_at = greatest(w.last_traffic_at, latest.at) FROM latest
+ WHERE w.id = latest.workspace_id AND w.state <> 'purged'
+"""
+
+# A boot that another boot of the same gateway replaced is proved gone: both would hold the same port. Unless it handed
+# in its counters, all that was awake may have had traffic until the moment the new one registered.
+_REPLACED = """
+UPDATE gateways old SET ended_real_at = (
+    SELECT min(new.registered_real_at) FROM gateways new
+     WHERE new.gateway_id = old.gateway_id AND new.registered_real_at > old.registered_real_at)
+ WHERE old.ended_real_at IS NULL AND EXISTS (
+    SELECT FROM gateways new WHERE new.gateway_id = old.gateway_id AND new.boot_id <> old.boot_id
+       AND new.registered_real_at > old.registered_real_at)
+RETURNING gateway_id, boot_id
+"""
+
+
+def fold(session: Session, *, only: str | None = None) -> None:
+    """Move counted activity into last-traffic times and open streams; ``only`` one workspace's when given."""
+    session.execute("SELECT pg_advisory_xact_lock(hashtext('innkeeper.fold'))")
+    session.execute(_FOLD, {"only": only})
+
+
+def end_replaced(session: Session) -> list[str]:
+    """End boots that were replaced; what they cannot account for counts as traffic now. Returns their gateways."""
+    session.execute("SELECT pg_advisory_xact_lock(hashtext('innkeeper.fold'))")
+    ended = session.execute(_REPLACED).fetchall()
+    for row in ended:
+        _account(session, row["gateway_id"], row["boot_id"])
+    return [cast("str", row["gateway_id"]) for row in ended]
+
+
+def remove(session: Session, gateway_id: str) -> int:
+    """An operator vouches that a gateway is gone: its boots end. Returns how many there were."""
+    session.execute("SELECT pg_advisory_xact_lock(hashtext('innkeeper.fold'))")
+    ended = session.execute(
+        "UPDATE gateways SET ended_real_at = clock_timestamp() WHERE gateway_id = %s AND ended_real_at IS NULL RETURNING boot_id",
+        (gateway_id,),
+    ).fetchall()
+    for row in ended:
+        _account(session, gateway_id, row["boot_id"])
+    return len(ended)
+
+
+def _account(session: Session, gateway_id: str, boot_id: str) -> None:
+    final = session.execute(
+        "SELECT 1 FROM gateway_reads WHERE gateway_id = %s AND boot_id = %s AND final", (gateway_id, boot_id)
+    ).fetchone()
+    if final is None:
+        session.execute(
+            "UPDATE workspaces SET last_traffic_at = business_now() WHERE state IN ('active', 'deactivating')"
+            " AND activated_at IS NOT NULL"
+        )
+    session.execute("DELETE FROM open_streams WHERE gateway_id = %s AND boot_id = %s", (gateway_id, boot_id))
+
+
+def readings(session: Session) -> list[GatewayReading]:
+    """The newest reading of every registered gateway boot."""
+    rows = session.execute(
+        "SELECT g.gateway_id, (SELECT r.real_at FROM gateway_reads r WHERE r.gateway_id = g.gateway_id"
+        " AND r.boot_id = g.boot_id ORDER BY r.read_no DESC LIMIT 1) AS real_at"
+        " FROM gateways g WHERE g.ended_real_at IS NULL ORDER BY g.gateway_id"
+    ).fetchall()
+    return [GatewayReading(row["gateway_id"], row["real_at"]) for row in rows]
+
+
+def open_streams(session: Session, workspace_id: str) -> int:
+    """Streams open to the workspace as last reported, at all registered gateways."""
+    row = session.execute(
+        "SELECT coalesce(sum(s.open_streams), 0)::int AS n FROM open_streams s JOIN gateways g USING (gateway_id, boot_id)"
+        " WHERE s.workspace_id = %s AND g.ended_real_at IS NULL",
+        (workspace_id,),
+    ).fetchone()
+    return cast("int", cast("dict[str, Any]", row)["n"])
+
+
+def gateways(session: Session) -> list[dict[str, Any]]:
+    """Every gateway boot that is registered, with its newest reading and acknowledged version."""
+    return session.execute(
+        "SELECT g.gateway_id, g.boot_id, g.registered_real_at,"
+        " (SELECT max(r.real_at) FROM gateway_reads r WHERE (r.gateway_id, r.boot_id) = (g.gateway_id, g.boot_id)) AS read_real_at,"
+        " (SELECT max(a.version) FROM acknowledgements a WHERE (a.gateway_id, a.boot_id) = (g.gateway_id, g.boot_id)) AS acknowledged,"
+        " (SELECT version FROM route_clock) AS current"
+        " FROM gateways g WHERE g.ended_real_at IS NULL ORDER BY g.gateway_id, g.boot_id"
+    ).fetchall()
+
+
+def ask_for_readings(session: Session) -> None:
+    """Every agent reads its counters as soon as this commits."""
+    notify(session, "reads")
+
+
+def prune(session: Session) -> None:
+    """Drop what nobody asks for any more: all but the newest readings and acknowledgements, finished drains."""
+    for table, number in (("gateway_reads", "read_no"), ("acknowledgements", "version")):
+        session.execute(
+            f"DELETE FROM {table} t USING (SELECT gateway_id, boot_id, max({number}) AS newest FROM {table} GROUP BY 1, 2) n"
+            f" WHERE (t.gateway_id, t.boot_id) = (n.gateway_id, n.boot_id) AND t.{number} < n.newest"
+            " AND NOT EXISTS (SELECT FROM activity a WHERE (a.gateway_id, a.boot_id) = (t.gateway_id, t.boot_id))"
+        )
+    session.execute(
+        "DELETE FROM drains d WHERE NOT EXISTS (SELECT FROM workspaces w WHERE w.id = d.workspace_id AND w.state = 'deactivating')"
+    )
+
+
+def wake_requests(session: Session) -> list[str]:
+    """Take the workspaces that requests wait for, each once."""
+    rows = session.execute(
+        "DELETE FROM wake_requests w WHERE id = ANY (ARRAY(SELECT id FROM wake_requests ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED))"
+        " RETURNING workspace_id"
+    ).fetchall()
+    return list(dict.fromkeys(cast("str", row["workspace_id"]) for row in rows))
