@@ -159,6 +159,11 @@ class IdentityProvider(Protocol):
         """Fresh state, nonce and PKCE verifier, and the issuer's URL to send the browser to."""
         ...
 
-    def complete(self, *, code: str, redirect_uri: str, nonce: str, verifier: str) -> Identity:
-        """Exchange the code and validate the ID token; ``Unauthenticated`` with a reason for every refusal."""
+    def complete(
+        self, *, code: str, redirect_uri: str, nonce: str, verifier: str, issuer: str | None = None
+    ) -> Identity:
+        """Exchange the code and validate the ID token; ``Unauthenticated`` with a reason for every refusal.
+
+        ``issuer`` is the ``iss`` that came with the code (RFC 9207), None if none came.
+        """
         ...
