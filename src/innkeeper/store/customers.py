@@ -16,7 +16,9 @@ def insert(
     """A new customer; ``Conflict`` when the name is taken."""
     with session.cursor(row_factory=class_row(Customer)) as cursor:
         query = f"INSERT INTO customers (id, name, contact_name, contact_email, plan) VALUES (%s, %s, %s, %s, %s) RETURNING {_COLUMNS}"
-        return cast("Customer", cursor.execute(query, (customer_id, name, contact_name, contact_email, plan)).fetchone())
+        return cast(
+            "Customer", cursor.execute(query, (customer_id, name, contact_name, contact_email, plan)).fetchone()
+        )
 
 
 def find(session: Session, id_or_name: str) -> Customer | None:

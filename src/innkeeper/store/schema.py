@@ -4,7 +4,6 @@ Called by ``inn db``, by local mode before anything else starts, and by the test
 here, inside the functions that need it, since no serving process should carry it.
 """
 
-
 import psycopg
 from psycopg import sql
 

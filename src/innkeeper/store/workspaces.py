@@ -28,12 +28,13 @@ def insert(
     connections: int,
     operation_id: str,
 ) -> Workspace:
-    """A new workspace, due now. ``SlugTaken`` by constraint: rows stay for ever, so a tombstone takes its slug too."""
+    """A new workspace at generation 1, its connections reserved, due now. ``SlugTaken`` by constraint: rows stay for ever, so a tombstone takes its slug too."""
     query = sql.SQL(
-        "INSERT INTO workspaces (id, slug, customer_id, plan, app_id, state, instance_id, connections, operation_id,"
-        " due_real_at) VALUES (%s, %s, %s, %s, %s, 'provisioning', %s, %s, %s, clock_timestamp()) RETURNING {}"
+        "INSERT INTO workspaces (id, slug, customer_id, plan, app_id, state, generation, instance_id, connections,"
+        " connections_reserved, operation_id, due_real_at)"
+        " VALUES (%s, %s, %s, %s, %s, 'provisioning', 1, %s, %s, %s, %s, clock_timestamp()) RETURNING {}"
     ).format(COLUMNS)
-    values = (workspace_id, slug, customer_id, plan, app_id, instance_id, connections, operation_id)
+    values = (workspace_id, slug, customer_id, plan, app_id, instance_id, connections, connections, operation_id)
     return from_row(_must(session.execute(query, values).fetchone()))
 
 

@@ -1,0 +1,285 @@
+"""Verbs on workspaces: what people ask for. Each checks the lifecycle, moves the row, appends audit and operation.
+
+Called by the admin API and the hub in their own transaction; nothing outside is touched here, the reconciler does that.
+"""
+
+import secrets as random
+from datetime import timedelta
+
+from innkeeper.control import appspec
+from innkeeper.model import entitlements, ids, lifecycle, placement, retention, slugs
+from innkeeper.model.app import App
+from innkeeper.model.domain import Domain
+from innkeeper.model.errors import Conflict, InvalidInput, NoCapacity, NotFound, PreconditionFailed, SlugTaken
+from innkeeper.model.lifecycle import Request
+from innkeeper.model.moment import Moment
+from innkeeper.model.workspace import Operation, State, Workspace
+from innkeeper.ports import SecretBox
+from innkeeper.store import activations, apps, audit, clock, customers, instances, notices, operations, routes, secrets
+from innkeeper.store import workspaces as store
+from innkeeper.store.session import Session, notify
+
+STREAM_GRACE = timedelta(seconds=30)
+"""Real time that open streams are given when a deactivation is ordered (DESIGN.md section 5)."""
+
+NO_CAPACITY_RETRY = 10
+"""Seconds that a gateway refuses requests for a workspace that no connection was free for."""
+
+
+def check_slug(session: Session, slug: str) -> None:
+    """``InvalidInput`` for its form or a reserved word, ``SlugTaken`` for one in use or tombstoned."""
+    slugs.check(slug)
+    found = store.by_slug(session, slug)
+    if found is not None and found.state is State.PURGED:
+        raise SlugTaken(f"the slug {slug} belonged to a purged workspace and is never given out again: choose another")
+    if found is not None:
+        raise SlugTaken(f"the slug {slug} is taken: choose another")
+
+
+def create(
+    session: Session,
+    *,
+    actor: str,
+    slug: str,
+    customer_id: str,
+    domain: Domain,
+    box: SecretBox,
+    app: str | None = None,
+    plan: str | None = None,
+    self_service: bool = False,
+) -> Operation:
+    """A new workspace for a customer (id or name), of the newest version of ``app`` (None: the only one there is).
+
+    ``NoCapacity`` when no instance has room for its database and connections; both are reserved here, under lock.
+    """
+    check_slug(session, slug)
+    customer = customers.find(session, customer_id)
+    if customer is None:
+        raise NotFound(f"there is no customer {customer_id!r}: see inn customer list")
+    chosen_plan = entitlements.plan(plan or customer.plan).name
+    if self_service:
+        entitlements.may_create(plan_name=chosen_plan, existing=store.count_kept(session, customer_id=customer.id))
+    app_id, spec = _app(session, app)
+    candidates = [
+        candidate
+        for candidate in instances.lock_candidates(session)
+        if placement.has_connections(candidate=candidate, needed=spec.connections)
+    ]
+    instance = placement.place(candidates=candidates)
+    workspace_id, operation_id = ids.workspace_id(), ids.prefixed("op")
+    workspace = store.insert(
+        session,
+        workspace_id=workspace_id,
+        slug=slug,
+        customer_id=customer.id,
+        plan=chosen_plan,
+        app_id=app_id,
+        instance_id=instance.id,
+        connections=spec.connections,
+        operation_id=operation_id,
+    )
+    for wanted in spec.secrets:
+        sealed = box.seal(random.token_urlsafe(24).encode(), context=secret_context(workspace_id, wanted.name))
+        secrets.insert(
+            session, workspace_id=workspace_id, name=wanted.name, sealed=sealed, show_owner=wanted.show == "owner"
+        )
+    _start(session, workspace, generation=1, box=box)
+    operation = operations.start(
+        session,
+        operation_id=operation_id,
+        kind="create",
+        workspace_id=workspace_id,
+        requested_by=actor,
+        detail={"slug": slug},
+    )
+    operations.event(session, operation_id, step="reserved", message=f"A place on instance {instance.name} is reserved")
+    audit.append(
+        session,
+        actor=actor,
+        action="workspace.create",
+        target=workspace_id,
+        detail={"slug": slug, "customer": customer.id, "app": app_id, "instance": instance.id},
+    )
+    routes.insert(
+        session,
+        workspace_id=workspace_id,
+        host=domain.host(slug),
+        idle={
+            "probe_agents": list(spec.idle.probe_agents),
+            "ignore_paths": list(spec.idle.ignore_paths),
+            "health_path": spec.health.path,
+        },
+    )
+    notify(session, "due")
+    return operation
+
+
+def request(
+    session: Session,
+    *,
+    actor: str,
+    slug: str,
+    request: Request,
+    box: SecretBox,
+    reason: str | None = None,
+    expect_version: int | None = None,
+) -> Operation:
+    """Ask for a change of a workspace. ``Conflict`` or ``Gone`` when its state does not take it; nothing is changed then."""
+    workspace = find(session, slug, lock=True)
+    if expect_version is not None and expect_version != workspace.version:
+        raise PreconditionFailed(
+            f"workspace {slug} has changed since you read it: read it again", version=workspace.version
+        )
+    target = lifecycle.next_state(slug, workspace.state, request)
+    now = clock.now(session)
+    columns = _columns(session, workspace, request, actor=actor, now=now, box=box)
+    operation_id = ids.prefixed("op")
+    moves = target is not workspace.state or request is Request.RETRY
+    if moves:
+        columns |= {"state": target.value, "operation_id": operation_id, "problem": None, "attempts": 0}
+        operations.finish(session, workspace.operation_id, state="cancelled")
+    changed = store.change(session, workspace, **columns)
+    if changed is None:
+        raise Conflict(f"workspace {slug} changed at the same moment: try again")
+    operation = operations.start(
+        session,
+        operation_id=operation_id,
+        kind=request.value,
+        workspace_id=workspace.id,
+        requested_by=actor,
+        detail={"slug": slug} | ({"reason": reason} if reason else {}),
+    )
+    if not moves:
+        operations.finish(session, operation_id)
+    audit.append(
+        session,
+        actor=actor,
+        action=f"workspace.{request}",
+        target=workspace.id,
+        detail={"from": workspace.state.value, "to": target.value} | ({"reason": reason} if reason else {}),
+    )
+    _reroute(session, changed, request)
+    make_due(session, workspace.id)
+    return operation
+
+
+def find(session: Session, slug: str, *, lock: bool = False) -> Workspace:
+    """The workspace of that slug; ``NotFound`` otherwise."""
+    found = store.by_slug(session, slug, lock=lock)
+    if found is None:
+        raise NotFound(f"there is no workspace {slug!r}: see inn workspace list")
+    return found
+
+
+def wake_columns(session: Session, workspace: Workspace, *, box: SecretBox) -> dict[str, object]:
+    """Reserve connections and begin generation N+1; the columns a move to ``waking`` sets. ``NoCapacity`` if none is free."""
+    if workspace.suspended:
+        raise Conflict(f"workspace {workspace.slug} is suspended: resume it first")
+    candidate = instances.lock_candidate(session, workspace.instance_id or "")
+    if not placement.has_connections(candidate=candidate, needed=workspace.connections):
+        message = f"no connection is free on instance {candidate.instance.name}: add an instance, or try again later"
+        raise NoCapacity(message, retry_after=NO_CAPACITY_RETRY)
+    generation = workspace.generation + 1
+    _start(session, workspace, generation=generation, box=box)
+    return {
+        "generation": generation,
+        "connections_reserved": workspace.connections,
+        "ordered": False,
+        "decided_at": None,
+        "retention_due_at": None,
+        "purge_at": None,
+    }
+
+
+def purge_columns(session: Session, workspace: Workspace, *, now: Moment) -> dict[str, object]:
+    """Invariant I3, checked in the transaction that moves to ``purging``: ``Conflict`` names what stands against it."""
+    slug = workspace.slug
+    if workspace.held_by is not None:
+        raise Conflict(f"workspace {slug} is under a legal hold and is never purged: release it first")
+    if workspace.deactivated_at is None:
+        raise Conflict(f"workspace {slug} has not been deactivated: deactivate it first")
+    accepted = notices.of_generation(session, workspace_id=workspace.id, generation=workspace.generation)
+    due = retention.schedule(deactivated_at=workspace.deactivated_at, accepted=accepted, now=now.business)
+    if due.act is not retention.Act.PURGE:
+        message = f"workspace {slug} may be purged from {due.purge_at:%Y-%m-%d %H:%M} UTC on, not before"
+        raise Conflict(message, purge_at=due.purge_at.isoformat())
+    last = workspace.last_traffic_at
+    if last is not None and last > workspace.deactivated_at:
+        raise Conflict(f"workspace {slug} had traffic after it was deactivated: it is not purged")
+    return {"retention_due_at": None, "purge_at": due.purge_at}
+
+
+def secret_context(workspace_id: str, name: str) -> str:
+    """What binds a sealed secret to its row."""
+    return f"workspace/{workspace_id}/secret/{name}"
+
+
+def key_context(workspace_id: str, generation: int) -> str:
+    """What binds a sealed activation key to its row."""
+    return f"workspace/{workspace_id}/activation/{generation}"
+
+
+def make_due(session: Session, workspace_id: str) -> None:
+    """Let a worker look at it as soon as this commits."""
+    session.execute(
+        "UPDATE workspaces SET due_real_at = clock_timestamp() WHERE id = %s AND state <> 'purged'", (workspace_id,)
+    )
+    notify(session, "due")
+
+
+def _columns(
+    session: Session, workspace: Workspace, request: Request, *, actor: str, now: Moment, box: SecretBox
+) -> dict[str, object]:
+    """What else the request sets on the row."""
+    match request:
+        case Request.DEACTIVATE:
+            return {"ordered": True, "decided_at": now.business}
+        case Request.SUSPEND:
+            return {"suspended": True, "ordered": True, "decided_at": now.business}
+        case Request.RESUME:
+            return {"suspended": False}
+        case Request.HOLD:
+            return {"held_by": actor}
+        case Request.RELEASE:
+            return {"held_by": None}
+        case Request.PURGE:
+            return purge_columns(session, workspace, now=now)
+        case Request.WAKE:
+            return wake_columns(session, workspace, box=box)
+        case Request.RETRY if workspace.state is State.DEACTIVATED:
+            return wake_columns(session, workspace, box=box)
+        case Request.RETRY:
+            return {}
+
+
+def _reroute(session: Session, workspace: Workspace, request: Request) -> None:
+    """What a flag or a fresh wake changes for gateways at once; awake routes are withdrawn by the reconciler."""
+    asleep = workspace.state is State.DEACTIVATED
+    if request is Request.SUSPEND and asleep:
+        routes.refuse(session, workspace_id=workspace.id, refusal="suspended", retry_after=None, lasting=True)
+    elif (request is Request.RESUME and asleep) or workspace.state is State.WAKING:
+        routes.sleep(session, workspace_id=workspace.id)
+    elif workspace.state is State.PURGING:
+        routes.refuse(session, workspace_id=workspace.id, refusal="purging", retry_after=None, lasting=True)
+
+
+def _start(session: Session, workspace: Workspace, *, generation: int, box: SecretBox) -> None:
+    """The activation's row, with the key that its database password will be derived from."""
+    sealed = box.seal(random.token_bytes(32), context=key_context(workspace.id, generation))
+    activations.insert(session, type(workspace.activation)(workspace.id, generation), sealed_key=sealed)
+
+
+def _app(session: Session, name: str | None) -> tuple[str, App]:
+    if name is not None:
+        row = apps.newest(session, name)
+        if row is None:
+            raise NotFound(f"there is no app {name!r}: see inn app list")
+    else:
+        every = apps.all_newest(session)
+        if not every:
+            raise NotFound("no app is registered: add one with inn app add FILE")
+        if len(every) > 1:
+            names = ", ".join(found["name"] for found in every)
+            raise InvalidInput(f"several apps are registered ({names}): say which with --app", field="app")
+        row = every[0]
+    return row["id"], appspec.from_json(row["spec"])

@@ -1,0 +1,13 @@
+"""Random identifiers. Names of external objects derive from a workspace's id, so it is short, lower case and DNS-safe."""
+
+import secrets
+
+
+def workspace_id() -> str:
+    """16 hexadecimal digits (64 random bits): ``ws-<id>-<generation>`` stays under 63 bytes for ever."""
+    return secrets.token_hex(8)
+
+
+def prefixed(prefix: str) -> str:
+    """``prefix-`` and 20 hexadecimal digits."""
+    return f"{prefix}-{secrets.token_hex(10)}"
