@@ -224,7 +224,7 @@ class Pip:
         kept = {key: value for key, value in os.environ.items() if key not in MISLEADING}
         settings = {"PYTHONUNBUFFERED": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
         with (
-            self.log.open("a") as log,
+            self.log.open("a", buffering=1) as log,
             subprocess.Popen(
                 command,
                 env={**kept, **settings},
