@@ -124,6 +124,8 @@ class EmbeddedPostgres:
         Makes the data directory when there is none. ``PermanentError`` when a person must act: no programs, a data
         directory of another version or owner, a port in use.
         """
+        if self.child is not None and self.child.poll() is None:
+            return self.child
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         launcher = choose_launcher(self.directory)
         with self._only_one():
@@ -216,8 +218,6 @@ class EmbeddedPostgres:
         running = lockfile.running_postmaster(self.data)
         if running is None:
             return False
-        if self.child is not None and running.process.pid == self.child.pid:
-            return True
         moves = self._wanted_port is not None and running.port is not None and running.port != self._wanted_port
         if moves or running.status == "stopping":
             _end_process(running.process, signal.SIGINT, STOP_TIMEOUT)
@@ -311,6 +311,8 @@ class EmbeddedPostgres:
         """Whether a failed start was for a reason that passes: a fading predecessor, or a port of our own choosing."""
         if self.child is None:
             return True  # we had adopted it, and it ended: start our own
+        if self.child.returncode == -signal.SIGKILL:
+            return True  # somebody killed it; its own failures end with a word in the log
         said = "\n".join(self._said())
         if any(words in said for words in _PORT_TAKEN):
             return self._wanted_port is None
