@@ -8,4 +8,5 @@ pytest_plugins = [
     "support.loopback_only",
     "support.postgres",
     "support.reporting",
+    "support.state",
 ]
