@@ -1,0 +1,42 @@
+"""Activations of small applications, for tests of runtimes and of whatever runs on them.
+
+`spec(ref, app)` fills every placeholder with something harmless; `program(folder, source)` is an app whose command is a
+Python program given as text.
+"""
+
+import sys
+import textwrap
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from innkeeper.model.app import PLACEHOLDERS, App
+from innkeeper.model.workspace import ActivationRef
+from innkeeper.ports import ActivationSpec
+
+VALUES = {name: f"the-{name}" for name in PLACEHOLDERS - {"host", "port"}}
+
+
+def spec(
+    ref: ActivationRef, app: App, *, values: dict[str, str] | None = None, secrets: dict[str, str] | None = None
+) -> ActivationSpec:
+    return ActivationSpec(ref, app, VALUES | (values or {}), secrets or {})
+
+
+def program(folder: Path, source: str, *, env: dict[str, str] | None = None, name: str = "program") -> App:
+    """An app that runs this Python source, without the site packages, so that it starts fast."""
+    path = folder / f"{name}.py"
+    path.write_text(textwrap.dedent(source))
+    return App(name, "1", command=(sys.executable, "-ISu", str(path)), env=env or {"PORT": "{port}", "HOST": "{host}"})
+
+
+def database_values(dsn: str) -> dict[str, str]:
+    """The database placeholders for a connection string (a URL)."""
+    parts = urlsplit(dsn)
+    return {
+        "database_url": dsn,
+        "database_host": parts.hostname or "",
+        "database_port": str(parts.port or 5432),
+        "database_name": parts.path.lstrip("/"),
+        "database_user": unquote(parts.username or ""),
+        "database_password": unquote(parts.password or ""),
+    }
