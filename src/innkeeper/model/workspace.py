@@ -44,6 +44,12 @@ class Address:
         """``ip:port``, with brackets around IPv6."""
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """What ``str`` wrote."""
+        ip, _, port = text.rpartition(":")
+        return cls(ip.strip("[]"), int(port))
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -157,7 +163,7 @@ class Activation:
     ready_at: datetime | None
     ended_at: datetime | None
     withdrawn_version: int | None
-    address: str | None
+    address: Address | None
     pid: int | None
 
     @property

@@ -103,5 +103,25 @@ def living(session: Session) -> list[Activation]:
 
 def _activation(row: Mapping[str, Any]) -> Activation:
     found = dict(row)
+    if found["address"] is not None:
+        found["address"] = Address.parse(found["address"])
     found["sealed_key"] = bytes(cast("bytes", found["sealed_key"]))
     return Activation(**found)
+
+
+def ready_ones(session: Session) -> list[ActivationRef]:
+    """Activations of awake workspaces that nobody works on."""
+    rows = session.execute(
+        "SELECT a.workspace_id, a.generation FROM activations a JOIN workspaces w ON w.id = a.workspace_id"
+        " AND w.generation = a.generation WHERE w.state = 'active' AND a.phase = 'ready' AND w.due_real_at IS NULL"
+    ).fetchall()
+    return [ActivationRef(row["workspace_id"], row["generation"]) for row in rows]
+
+
+def withdrawn_version(session: Session, ref: ActivationRef) -> int:
+    """The route version that withdrew it; 0 if it never had a route."""
+    row = session.execute(
+        "SELECT coalesce(withdrawn_version, 0) AS version FROM activations WHERE workspace_id = %s AND generation = %s",
+        (ref.workspace_id, ref.generation),
+    ).fetchone()
+    return 0 if row is None else cast("int", row["version"])

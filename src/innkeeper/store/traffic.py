@@ -129,9 +129,13 @@ def prune(session: Session) -> None:
 
 
 def wake_requests(session: Session) -> list[str]:
-    """Take the workspaces that requests wait for, each once."""
+    """Workspaces that requests wait for, each once, longest waiting first."""
     rows = session.execute(
-        "DELETE FROM wake_requests w WHERE id = ANY (ARRAY(SELECT id FROM wake_requests ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED))"
-        " RETURNING workspace_id"
+        "SELECT workspace_id FROM wake_requests GROUP BY workspace_id ORDER BY min(id) LIMIT 1000"
     ).fetchall()
-    return list(dict.fromkeys(cast("str", row["workspace_id"]) for row in rows))
+    return [cast("str", row["workspace_id"]) for row in rows]
+
+
+def drop_wake_requests(session: Session, workspace_id: str) -> None:
+    """They have been acted upon, in this transaction."""
+    session.execute("DELETE FROM wake_requests WHERE workspace_id = %s", (workspace_id,))

@@ -1,0 +1,106 @@
+"""The outside calls of one claim: what they need is read once, then ports are called with no transaction open.
+
+Used by control/steps.py only.
+"""
+
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from innkeeper.control import appspec
+from innkeeper.control.house import House
+from innkeeper.control.workspaces import key_context, secret_context
+from innkeeper.model import credentials
+from innkeeper.model.app import App
+from innkeeper.model.errors import PermanentError
+from innkeeper.model.observed import HealthAnswer
+from innkeeper.model.workspace import Activation, Address, Instance, TenantDatabase, Workspace
+from innkeeper.ports import ActivationSpec, DatabaseServer
+from innkeeper.store import apps, instances, secrets
+from innkeeper.store.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What one claim needs to know of a workspace beside its row; none of it changes while it is claimed."""
+
+    app: App
+    instance: Instance
+    sealed: dict[str, bytes] = field(repr=False)
+
+
+def brief(session: Session, workspace: Workspace) -> Briefing:
+    """Read it; ``PermanentError`` when the instance or app is not registered any more."""
+    app, instance = apps.by_id(session, workspace.app_id), instances.find(session, workspace.instance_id or "")
+    if app is None or instance is None:
+        raise PermanentError("its app or its instance is not registered any more", reason="registration-missing")
+    return Briefing(appspec.from_json(app["spec"]), instance, secrets.sealed(session, workspace.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The ports, bound to one claimed workspace."""
+
+    house: House
+    workspace: Workspace
+    briefing: Briefing
+
+    @property
+    def server(self) -> DatabaseServer:
+        """The instance that holds its database."""
+        return self.house.servers.server(self.briefing.instance)
+
+    @property
+    def database(self) -> TenantDatabase:
+        """Names and limits of its database."""
+        app = self.briefing.app
+        return TenantDatabase.of(self.workspace.id, connections=self.workspace.connections, extensions=app.extensions)
+
+    def create_database(self) -> None:
+        """Roles and database, hardened."""
+        self.server.ensure_database(self.database, fence=self.workspace.fence)
+
+    def open_login(self, activation: Activation) -> None:
+        """Let the activation's role log in with its own, derived password."""
+        key = self._key(activation)
+        password = credentials.activation_password(key, activation.ref)
+        verifier = credentials.activation_verifier(key, activation.ref, password)
+        self.server.open_login(self.database, verifier, fence=self.workspace.fence)
+
+    def close_login(self) -> None:
+        """No login, no session."""
+        self.server.close_login(self.database, fence=self.workspace.fence)
+
+    def drop_database(self) -> bool:
+        """Destroy it; whether its absence was verified in the server's own catalogue."""
+        self.server.drop_database(self.database, fence=self.workspace.fence)
+        return self.server.observe(self.database).absent
+
+    def start(self, activation: Activation) -> None:
+        """Ask the runtime for the process, with exactly the environment of its app spec."""
+        house, instance, database = self.house, self.briefing.instance, self.database
+        password = credentials.activation_password(self._key(activation), activation.ref)
+        own = {
+            name: house.box.open(value, context=secret_context(self.workspace.id, name)).decode()
+            for name, value in self.briefing.sealed.items()
+        }
+        address = f"{database.role}:{quote(password)}@{instance.host}:{instance.port}"
+        values = {
+            "database_url": f"postgresql://{address}/{database.name}?sslmode=prefer",
+            "database_host": instance.host,
+            "database_port": str(instance.port),
+            "database_name": database.name,
+            "database_user": database.role,
+            "database_password": password,
+            "url": house.domain.url(self.workspace.slug),
+            "slug": self.workspace.slug,
+        }
+        house.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
+
+    def health(self, address: Address) -> HealthAnswer:
+        """Ask the application itself."""
+        host = self.house.domain.host(self.workspace.slug)
+        return self.house.health.check(address, self.briefing.app.health.path, host=host)
+
+    def _key(self, activation: Activation) -> bytes:
+        context = key_context(activation.workspace_id, activation.generation)
+        return self.house.box.open(activation.sealed_key, context=context)

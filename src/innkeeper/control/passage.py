@@ -1,0 +1,68 @@
+"""Advancing business time as a passage, not a jump: it stops at every due instant until all has settled there.
+
+``inn clock advance`` writes a passage; the worker ticks ``step`` until it has reached the target. The row is enough to
+go on after a crash. Only in installations whose clock is movable.
+"""
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from innkeeper.control.house import House
+from innkeeper.model import idleness
+from innkeeper.model.moment import Moment
+from innkeeper.store import clock, operations, passages, sweeps, traffic
+from innkeeper.store.session import Session
+
+log = structlog.get_logger()
+
+PATIENCE = timedelta(seconds=20)
+"""Real time that a passage waits for gateways that do not answer; what they would have said stays unknown then."""
+
+SWEEPS = ["idle", "retention", "notices"]
+
+
+def step(house: House) -> None:
+    """One look at the passage under way, if there is one: wait, move to the next due instant, or finish."""
+    with house.database.transaction() as session:
+        passage = passages.current(session)
+        if passage is None:
+            return
+        now, status = clock.now(session), clock.status(session)
+        since = max(status.moved_real_at, passage.created_real_at)
+        waits_for = _unsettled(session, since=since, now=now)
+        if waits_for is not None:
+            log.debug("passage.waits", why=waits_for)
+            return
+        if now.business >= passage.target_at:
+            passages.finish(session)
+            operations.event(
+                session, passage.operation_id, step="arrived", message=f"It is {now.business:%Y-%m-%d %H:%M} UTC"
+            )
+            operations.finish(session, passage.operation_id)
+            return
+        due = passages.next_due(session, after=now.business)
+        target = passage.target_at if due is None else min(due, passage.target_at)
+        clock.advance_to(session, target)
+        operations.event(session, passage.operation_id, step="advance", message=f"On to {target:%Y-%m-%d %H:%M:%S} UTC")
+        traffic.ask_for_readings(session)
+
+
+def _unsettled(session: Session, *, since: datetime, now: Moment) -> str | None:
+    """What is still moving, None if nothing is."""
+    readings = traffic.readings(session)
+    behind = idleness.unknown_gateways(readings=readings, moved_real_at=since, now=now)
+    if behind and now.real - since < PATIENCE:
+        traffic.ask_for_readings(session)
+        return f"gateways {', '.join(behind)} have not been read since"
+    newest = max([reading.read_real_at for reading in readings if reading.read_real_at] + [since])
+    if not sweeps.ran_since(session, SWEEPS, newest):
+        return "sweeps have not run since"
+    moving = passages.moving(session)
+    return f"{moving} workspaces are on their way" if moving else None
+
+
+def under_way(house: House) -> bool:
+    """Whether there is a passage to walk."""
+    with house.database.transaction() as session:
+        return passages.current(session) is not None

@@ -1,0 +1,174 @@
+"""The one converge path: observe, plan one step, do it, record it, again, until a workspace is where it should be.
+
+Called by worker.py with workspaces it has claimed. Level-triggered: nothing depends on which event woke the worker, and
+the row alone is enough to go on after a crash. No transaction is open across an outside call.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from innkeeper.control import outside as outside_calls
+from innkeeper.control import steps
+from innkeeper.control.house import House
+from innkeeper.control.outside import Outside
+from innkeeper.model import backoff, lifecycle
+from innkeeper.model.errors import InnkeeperError, PermanentError, StaleFenceError, StaleGenerationError, TemporaryError
+from innkeeper.model.lifecycle import Event
+from innkeeper.model.observed import Life, RuntimeObservation
+from innkeeper.model.plan import Seen, Step, plan
+from innkeeper.model.workspace import Problem, State, Workspace
+from innkeeper.store import activations, audit, clock, leases, operations, routes, workspaces
+from innkeeper.store.session import Session
+
+log = structlog.get_logger()
+
+HOLD = 3.0
+"""Seconds that a claim waits for things to happen (gateways, health) before it is given back to the due index."""
+
+_RISING = frozenset({State.PROVISIONING, State.WAKING})
+_LOGIN_AND_START = frozenset({Step.OPEN_LOGIN, Step.START})
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """``stopping`` is set when the process is to end: claims are then given back between two steps."""
+
+    house: House
+    stopping: threading.Event
+    on_step: Callable[[Workspace, Step], None] = lambda workspace, step: None
+
+    def converge(self, claimed: Workspace) -> None:
+        """Take one claimed workspace as far as it goes now, and give the claim back."""
+        due_in: float | None = 0.0
+        workspace = claimed
+        try:
+            workspace, due_in = self._advance(claimed)
+        except (StaleFenceError, StaleGenerationError) as error:
+            log.info("claim.lost", workspace=claimed.id, fence=claimed.fence, why=str(error))
+            return
+        if workspace.state is State.PURGED:
+            return
+        with self.house.database.transaction() as session:
+            leases.release(session, workspace, due_in=due_in)
+
+    def _advance(self, claimed: Workspace) -> tuple[Workspace, float | None]:
+        """Steps until it rests, has to wait or fails; its row then, and in how many seconds it is due again."""
+        workspace, done, waited_until = claimed, frozenset[Step](), time.monotonic() + HOLD
+        briefing = None
+        step = Step.REST
+        while not self.stopping.is_set():
+            try:
+                with self.house.database.transaction() as session:
+                    found = self._reread(session, workspace)
+                    if found.state is not workspace.state or found.generation != workspace.generation:
+                        done = frozenset()
+                    workspace = found
+                    if briefing is None:
+                        briefing = outside_calls.brief(session, workspace)
+                    seen = _read(session, workspace, done)
+                outside = Outside(self.house, workspace, briefing)
+                seen = self._look(outside, seen)
+                step = plan(workspace=workspace, seen=seen)
+                self.on_step(workspace, step)
+                if step is Step.REST:
+                    return workspace, None
+                changed = steps.run(step, outside, seen)
+            except steps.Wait as wait:
+                if not wait.hold or time.monotonic() > waited_until:
+                    return workspace, wait.seconds
+                self.stopping.wait(wait.seconds)
+                continue
+            except (TemporaryError, PermanentError) as error:
+                log.warning("step.failed", workspace=workspace.id, step=step.value, error=str(error))
+                return self._failed(workspace, step, error)
+            if changed is None:
+                raise StaleFenceError(f"workspace {workspace.id} changed hands during {step}")
+            done = (done | {step}) if changed.state is workspace.state else frozenset()
+            workspace = changed
+        return workspace, 0.0
+
+    def _reread(self, session: Session, workspace: Workspace) -> Workspace:
+        found = workspaces.by_id(session, workspace.id)
+        if found is None or found.fence != workspace.fence:
+            raise StaleFenceError(f"workspace {workspace.id} was claimed by another worker")
+        return found
+
+    def _look(self, outside: Outside, seen: Seen) -> Seen:
+        """Ask runtime and application, when the state needs to know."""
+        state = outside.workspace.state
+        if not (state is State.ACTIVE or (state in _RISING and seen.done >= _LOGIN_AND_START)):
+            return seen
+        runtime = self.house.runtime.observe(outside.workspace.activation)
+        deadline = time.monotonic() + 0.25  # then the row is read again: a verb may have come
+        healthy = _healthy(outside, runtime)
+        while (
+            not healthy
+            and runtime.life in (Life.STARTING, Life.RUNNING)
+            and time.monotonic() < deadline
+            and not self.stopping.wait(0.002)
+        ):
+            runtime = self.house.runtime.observe(outside.workspace.activation)
+            healthy = _healthy(outside, runtime)
+        return _with(seen, runtime=runtime, healthy=healthy)
+
+    def _failed(
+        self, workspace: Workspace, step: Step, error: TemporaryError | PermanentError
+    ) -> tuple[Workspace, float | None]:
+        """Write the problem down; a start that cannot succeed goes to sleep with it."""
+        attempts = workspace.attempts + 1
+        hopeless = isinstance(error, PermanentError) or (
+            step is Step.AWAIT_HEALTH and attempts >= backoff.GIVE_UP_AFTER
+        )
+        gives_up = hopeless and workspace.state in _RISING
+        reason = error.reason if isinstance(error, PermanentError) else error.slug
+        problem = Problem(step.value, reason, _trim(error), attempts, permanent=hopeless)
+        asked = error.delay if isinstance(error, TemporaryError) else backoff.MAX_DELAY
+        delay = 0.0 if gives_up else backoff.delay(attempts=attempts, asked=asked)
+        with self.house.database.transaction() as session:
+            columns: dict[str, object] = {"problem": problem, "attempts": attempts}
+            if gives_up:
+                now = clock.now(session)
+                state = lifecycle.after(workspace.state, Event.FAILED).value
+                columns |= {"state": state, "ordered": True, "decided_at": now.business}
+            changed = workspaces.record(session, workspace, **columns)
+            if changed is None:
+                raise StaleFenceError(f"workspace {workspace.id} changed hands during {step}")
+            operations.event(session, workspace.operation_id, step=step.value, message=f"Failed: {_trim(error)}")
+            if gives_up:
+                detail = {"from": workspace.state.value, "step": step.value, "reason": reason}
+                audit.append(session, actor=steps.SYSTEM, action="workspace.failed", target=workspace.id, detail=detail)
+        return changed, delay
+
+
+def _read(session: Session, workspace: Workspace, done: frozenset[Step]) -> Seen:
+    """What the state database knows of it."""
+    activation = activations.get(session, workspace.activation)
+    route = routes.by_workspace(session, workspace.id)
+    if activation is None or route is None:
+        raise PermanentError("its activation or route row is missing", reason="row-missing")
+    acknowledged, drained, streams = False, False, 0
+    if workspace.state is State.DEACTIVATING and activation.withdrawn_version is not None:
+        acknowledged = routes.acknowledged(session, activation.withdrawn_version)
+        drained, streams = routes.drained(session, workspace_id=workspace.id, version=activation.withdrawn_version)
+    return Seen(activation, route, done, acknowledged=acknowledged, drained=drained, open_streams=streams)
+
+
+def _with(seen: Seen, *, runtime: RuntimeObservation, healthy: bool) -> Seen:
+    return Seen(
+        seen.activation, seen.route, seen.done, runtime, healthy, seen.acknowledged, seen.drained, seen.open_streams
+    )
+
+
+def _healthy(outside: Outside, runtime: RuntimeObservation) -> bool:
+    if runtime.life is not Life.RUNNING or runtime.address is None:
+        return False
+    return outside.health(runtime.address).healthy
+
+
+def _trim(error: InnkeeperError, limit: int = 500) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

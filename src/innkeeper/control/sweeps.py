@@ -1,0 +1,195 @@
+"""What looks at the whole fleet from time to time: traffic, idleness, retention, and what is left behind.
+
+The worker ticks each of these; any number of workers may, since every act is a conditional update on rows taken with
+SKIP LOCKED. A sweep runs until nothing is due, and writes down when it began and ended (for the passage of time).
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from innkeeper.control.house import House
+from innkeeper.control.workspaces import make_due, purge_columns
+from innkeeper.model import errors, idleness, ids, lifecycle, retention
+from innkeeper.model.lifecycle import Event
+from innkeeper.model.moment import Moment
+from innkeeper.model.observed import Life
+from innkeeper.model.workspace import State, Workspace
+from innkeeper.store import (
+    activations,
+    audit,
+    breakers,
+    clock,
+    notices,
+    operations,
+    routes,
+    sweeps,
+    traffic,
+    workspaces,
+)
+from innkeeper.store.session import Session
+
+log = structlog.get_logger()
+
+BATCH = 500
+"""Rows a sweep takes in one transaction."""
+
+IDLE = "system:idle"
+RETENTION = "system:retention"
+
+
+def fold_traffic(house: House) -> None:
+    """Bring counted traffic into the workspaces' rows; end gateways that were replaced."""
+    with house.database.transaction() as session:
+        for gateway in traffic.end_replaced(session):
+            log.warning("gateway.replaced", gateway=gateway)
+        traffic.fold(session)
+
+
+def sleep_the_idle(house: House) -> int:
+    """Decide for every awake workspace whose time has come; how many were put to sleep."""
+    return _until_done(house, "idle", _idle_batch)
+
+
+def retain(house: House) -> int:
+    """Begin the purges that are due; how many. Notices go out in control/notices.py."""
+    return _until_done(house, "retention", _retention_batch)
+
+
+def lift_refusals(house: House) -> None:
+    """Refusals that have run out: the next request may wake again."""
+    with house.database.transaction() as session:
+        for workspace_id in routes.lapsed_refusals(session):
+            routes.sleep(session, workspace_id=workspace_id)
+
+
+def remove_the_ended(house: House) -> None:
+    """Give back what ended activations hold, once every gateway has acknowledged that their address is gone."""
+    with house.database.transaction() as session:
+        due = [
+            ref
+            for ref in activations.take_due(session, limit=BATCH)
+            if routes.acknowledged(session, activations.withdrawn_version(session, ref))
+        ]
+    for ref in due:
+        if house.runtime.remove(ref):
+            with house.database.transaction() as session:
+                activations.absent(session, ref)
+
+
+def watch_the_awake(house: House) -> None:
+    """An awake workspace whose process ended by itself falls due, and is started again."""
+    with house.database.transaction() as session:
+        awake = activations.ready_ones(session)
+    for ref in awake:
+        if house.runtime.observe(ref).life in (Life.EXITED, Life.ABSENT):
+            log.warning("activation.ended-by-itself", activation=str(ref))
+            with house.database.transaction() as session:
+                make_due(session, ref.workspace_id)
+
+
+def _until_done(house: House, name: str, batch: Callable[[Session, Moment], tuple[int, int]]) -> int:
+    with house.database.transaction() as session:
+        sweeps.begin(session, name)
+    total = 0
+    while True:
+        with house.database.transaction() as session:
+            looked, acted = batch(session, clock.now(session))
+        total += acted
+        if looked == 0:
+            break
+    with house.database.transaction() as session:
+        sweeps.end(session, name)
+    return total
+
+
+def _idle_batch(session: Session, now: Moment) -> tuple[int, int]:
+    due = sweeps.take_idle(session, limit=BATCH)
+    if not due:
+        return 0, 0
+    status, readings = clock.status(session), traffic.readings(session)
+    acted = 0
+    for workspace in due:
+        facts = idleness.Facts(
+            activated_at=workspace.activated_at or now.business,
+            last_traffic_at=workspace.last_traffic_at,
+            open_streams=traffic.open_streams(session, workspace.id),
+            readings=readings,
+            moved_real_at=status.moved_real_at,
+            clock_in_doubt=status.doubt_real_at is not None,
+        )
+        verdict = idleness.judge(facts=facts, now=now)
+        if verdict.idle:
+            acted += _sleep(session, workspace, now)
+        else:
+            sweeps.judge_again(session, workspace.id, at=verdict.judge_again_at)
+    return len(due), acted
+
+
+def _sleep(session: Session, workspace: Workspace, now: Moment) -> bool:
+    operation_id = ids.prefixed("op")
+    target = lifecycle.after(workspace.state, Event.IDLE)
+    columns = {"state": target.value, "ordered": False, "decided_at": now.business, "operation_id": operation_id}
+    changed = workspaces.change(session, workspace, **columns, attempts=0, problem=None, idle_due_at=None)
+    if changed is None:
+        return False
+    operations.start(
+        session,
+        operation_id=operation_id,
+        kind="deactivate",
+        workspace_id=workspace.id,
+        requested_by=IDLE,
+        detail={"slug": workspace.slug, "reason": "no traffic for 48 hours"},
+    )
+    make_due(session, workspace.id)
+    detail = {"from": workspace.state.value, "to": target.value, "generation": workspace.generation}
+    audit.append(session, actor=IDLE, action="workspace.idle", target=workspace.id, detail=detail)
+    return True
+
+
+def _retention_batch(session: Session, now: Moment) -> tuple[int, int]:
+    if clock.status(session).doubt_real_at is not None:
+        return 0, 0
+    due = sweeps.take_purges(session, limit=BATCH)
+    acted = 0
+    for workspace in due:
+        acted += _purge(session, workspace, now)
+    return len(due), acted
+
+
+def _purge(session: Session, workspace: Workspace, now: Moment) -> bool:
+    """Begin one purge if everything still stands for it; otherwise look again later."""
+    try:
+        columns = purge_columns(session, workspace, now=now)
+    except errors.Conflict as against:
+        log.warning("purge.refused", workspace=workspace.id, why=str(against))
+        sweeps.retain_again(session, workspace.id, at=now.business + retention.NOTICE_RETRY)
+        return False
+    open_reason = breakers.take(session, workspace_id=workspace.id, kind="purge")
+    if open_reason is not None:
+        log.error("breaker.open", name="purge", why=open_reason)
+        sweeps.retain_again(session, workspace.id, at=now.business + retention.BREAKER_RETRY)
+        return False
+    operation_id = ids.prefixed("op")
+    target = lifecycle.after(workspace.state, Event.DUE)
+    columns |= {"state": target.value, "operation_id": operation_id, "problem": None, "attempts": 0}
+    if workspaces.change(session, workspace, **columns) is None:
+        return False
+    operations.start(
+        session,
+        operation_id=operation_id,
+        kind="purge",
+        workspace_id=workspace.id,
+        requested_by=RETENTION,
+        detail={"slug": workspace.slug, "reason": "60 days after deactivation, notices given"},
+    )
+    make_due(session, workspace.id)
+    audit.append(
+        session,
+        actor=RETENTION,
+        action="workspace.purge",
+        target=workspace.id,
+        detail={"from": State.DEACTIVATED.value, "to": target.value, "generation": workspace.generation},
+    )
+    routes.refuse(session, workspace_id=workspace.id, refusal="purging", retry_after=None, lasting=True)
+    return True

@@ -1,0 +1,133 @@
+"""What to do next for one workspace: a pure decision from its row and from what was seen outside in this claim.
+
+Every step is idempotent, so a worker that dies anywhere is resumed by planning anew from the row alone. ``done`` holds
+what this claim has already repeated; it is empty after a crash.
+
+Rising (provisioning, waking; active when its process ended):
+
+| seen                                   | step            |
+|----------------------------------------|-----------------|
+| database never completed               | create-database |
+| login not opened in this claim         | open-login      |
+| not started in this claim              | start           |
+| not healthy yet                        | await-health    |
+| healthy                                | publish         |
+
+Falling (deactivating):
+
+| activation | seen                                  | step            |
+|------------|---------------------------------------|-----------------|
+| starting   | (never had a route)                   | end             |
+| ready      |                                       | withdraw        |
+| stopping   | idle, and traffic since the decision  | republish       |
+| stopping   | not acknowledged by every gateway     | await-gateways  |
+| stopping   | idle, and a stream is open            | republish       |
+| stopping   | not drained at every gateway          | await-streams   |
+| stopping   | drained                               | end             |
+| ended      | not stopped / login open in this claim| stop, close-login |
+| ended      | both                                  | finish-sleep    |
+
+Purging: stop (unless verified absent), close-login, drop-database, finish-purge.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from innkeeper.model.observed import Life, RuntimeObservation
+from innkeeper.model.workspace import Activation, Route, State, Workspace
+
+
+class Step(StrEnum):
+    CREATE_DATABASE = "create-database"
+    OPEN_LOGIN = "open-login"
+    START = "start"
+    AWAIT_HEALTH = "await-health"
+    PUBLISH = "publish"
+    WITHDRAW = "withdraw"
+    AWAIT_GATEWAYS = "await-gateways"
+    AWAIT_STREAMS = "await-streams"
+    REPUBLISH = "republish"
+    END = "end"
+    STOP = "stop"
+    CLOSE_LOGIN = "close-login"
+    FINISH_SLEEP = "finish-sleep"
+    DROP_DATABASE = "drop-database"
+    FINISH_PURGE = "finish-purge"
+    REST = "rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known in this claim. ``runtime`` is None until it was asked after the start."""
+
+    activation: Activation
+    route: Route
+    done: frozenset[Step] = field(default_factory=frozenset)
+    runtime: RuntimeObservation | None = None
+    healthy: bool = False
+    acknowledged: bool = False
+    drained: bool = False
+    open_streams: int = 0
+
+
+def plan(*, workspace: Workspace, seen: Seen) -> Step:
+    """The one next step; the tables above, top to bottom."""
+    match workspace.state:
+        case State.PROVISIONING | State.WAKING:
+            return _rise(workspace, seen)
+        case State.ACTIVE:
+            return _stay(workspace, seen)
+        case State.DEACTIVATING:
+            return _fall(workspace, seen)
+        case State.PURGING:
+            stop = () if seen.activation.phase == "absent" else (Step.STOP,)
+            return _first_missing(seen, *stop, Step.CLOSE_LOGIN, Step.DROP_DATABASE) or Step.FINISH_PURGE
+        case State.DEACTIVATED | State.PURGED:
+            return Step.REST
+
+
+def _rise(workspace: Workspace, seen: Seen) -> Step:
+    if not workspace.database_ready:
+        return Step.CREATE_DATABASE
+    missing = _first_missing(seen, Step.OPEN_LOGIN, Step.START)
+    if missing:
+        return missing
+    return Step.PUBLISH if seen.healthy else Step.AWAIT_HEALTH
+
+
+def _stay(workspace: Workspace, seen: Seen) -> Step:
+    runs = seen.runtime is not None and seen.runtime.life is Life.RUNNING
+    if Step.START not in seen.done and runs and seen.healthy:
+        same = seen.runtime is not None and seen.runtime.address == seen.route.address
+        return Step.REST if same and workspace.problem is None else Step.PUBLISH
+    if Step.START not in seen.done and runs:
+        return Step.AWAIT_HEALTH
+    return _rise(workspace, seen)
+
+
+def _fall(workspace: Workspace, seen: Seen) -> Step:
+    phase = seen.activation.phase
+    if phase in ("ended", "absent"):
+        return _first_missing(seen, Step.STOP, Step.CLOSE_LOGIN) or Step.FINISH_SLEEP
+    if phase == "starting":
+        return Step.END
+    if phase == "ready":
+        return Step.WITHDRAW
+    if not workspace.ordered and traffic_since_decision(workspace):
+        return Step.REPUBLISH
+    if not seen.acknowledged:
+        return Step.AWAIT_GATEWAYS
+    if not workspace.ordered and seen.open_streams:
+        return Step.REPUBLISH
+    return Step.END if seen.drained else Step.AWAIT_STREAMS
+
+
+def traffic_since_decision(workspace: Workspace) -> bool:
+    """Whether anything was counted after this sleep was decided."""
+    if workspace.last_traffic_at is None or workspace.decided_at is None:
+        return False
+    return workspace.last_traffic_at > workspace.decided_at
+
+
+def _first_missing(seen: Seen, *steps: Step) -> Step | None:
+    return next((step for step in steps if step not in seen.done), None)

@@ -1,0 +1,62 @@
+"""Requested passages of business time, and what they have to stop for."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from psycopg.rows import class_row
+
+from innkeeper.model.errors import Conflict
+from innkeeper.store.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Where business time is asked to go."""
+
+    operation_id: str
+    target_at: datetime
+    created_real_at: datetime
+
+
+def insert(session: Session, *, operation_id: str, target_at: datetime) -> None:
+    """Ask for a passage; ``Conflict`` if one is under way."""
+    if current(session) is not None:
+        raise Conflict("the clock is being advanced already: wait until that is done")
+    session.execute("INSERT INTO clock_passages (operation_id, target_at) VALUES (%s, %s)", (operation_id, target_at))
+
+
+def current(session: Session) -> Passage | None:
+    """The passage under way, locked; None also while another worker looks at it."""
+    with session.cursor(row_factory=class_row(Passage)) as cursor:
+        return cursor.execute(
+            "SELECT operation_id, target_at, created_real_at FROM clock_passages WHERE NOT finished"
+            " FOR UPDATE SKIP LOCKED"
+        ).fetchone()
+
+
+def finish(session: Session) -> None:
+    """It arrived."""
+    session.execute("UPDATE clock_passages SET finished = true WHERE NOT finished")
+
+
+def next_due(session: Session, *, after: datetime) -> datetime | None:
+    """The next instant of business time at which a sweep will find something."""
+    row = session.execute(
+        "SELECT least((SELECT min(idle_due_at) FROM workspaces WHERE state = 'active' AND idle_due_at > %(after)s),"
+        " (SELECT min(retention_due_at) FROM workspaces WHERE state = 'deactivated' AND held_by IS NULL"
+        "   AND retention_due_at > %(after)s)) AS at",
+        {"after": after},
+    ).fetchone()
+    return None if row is None else cast("datetime | None", row["at"])
+
+
+def moving(session: Session) -> int:
+    """Workspaces between two settled states that are not stuck with a problem, and ended activations not yet removed."""
+    row = session.execute(
+        "SELECT (SELECT count(*) FROM workspaces WHERE state IN ('provisioning', 'deactivating', 'waking', 'purging')"
+        "   AND attempts < 3)"
+        " + (SELECT count(*) FROM activations WHERE due_real_at IS NOT NULL"
+        "   AND started_real_at > clock_timestamp() - interval '1 hour') AS n"
+    ).fetchone()
+    return 0 if row is None else cast("int", row["n"])

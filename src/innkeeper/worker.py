@@ -1,0 +1,195 @@
+"""The worker process: ticks that look at the fleet, and threads that converge what is due.
+
+Started by ``inn serve worker`` and by local mode through bootstrap.py. Any number may run: claims and conditional
+updates decide who acts. APScheduler only ticks; it holds no job per workspace.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import psycopg
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor as TickExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from innkeeper.control import clockwatch, notices, passage, sweeps, wakes
+from innkeeper.control.house import House
+from innkeeper.control.reconciler import Reconciler
+from innkeeper.model.errors import InnkeeperError
+from innkeeper.model.workspace import Workspace
+from innkeeper.store import leases, traffic
+
+log = structlog.get_logger()
+
+CHANNELS = ("due", "wake", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """``threads``: workspaces converged at once. The intervals are seconds of real time."""
+
+    threads: int = 8
+    claim_every: float = 0.5
+    fold_every: float = 1.0
+    sweep_every: float = 5.0
+    watch_every: float = 1.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process; ``run`` returns after ``stop`` once every claim was given back."""
+
+    house: House
+    settings: WorkerSettings = field(default_factory=WorkerSettings)
+    owner: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}")
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _claims: dict[str, Workspace] = field(default_factory=dict[str, Workspace])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _threads: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(self.settings.threads, thread_name_prefix="converge")
+
+    def stop(self) -> None:
+        """Ask it to end; safe from a signal handler."""
+        self.stopping.set()
+
+    def run(self) -> None:
+        """Listen, tick and converge until stopped."""
+        scheduler = self._scheduler()
+        scheduler.start()
+        log.info("worker.started", owner=self.owner)
+        try:
+            while not self.stopping.is_set():
+                self._survive(self._listen)
+        finally:
+            scheduler.shutdown(wait=True)
+            self._threads.shutdown(wait=True)
+            log.info("worker.stopped", owner=self.owner)
+
+    def dispatch(self) -> None:
+        """Claim as much as there are free threads, and converge it there."""
+        with self._lock:
+            free = self.settings.threads - len(self._claims)
+            if free <= 0 or self.stopping.is_set():
+                return
+            with self.house.database.transaction() as session:
+                claimed = leases.claim(session, owner=self.owner, limit=free)
+            for workspace in claimed:
+                self._claims[workspace.id] = workspace
+                self._threads.submit(self._converge, workspace)
+
+    def _converge(self, workspace: Workspace) -> None:
+        try:
+            Reconciler(self.house, self.stopping).converge(workspace)
+        except InnkeeperError as error:
+            log.warning("converge.failed", workspace=workspace.id, error=str(error))  # due again when the lease ends
+        except Exception:
+            log.exception("converge.defect", workspace=workspace.id)
+        finally:
+            with self._lock:
+                self._claims.pop(workspace.id, None)
+        self._survive(self.dispatch)
+
+    def _listen(self) -> None:
+        """React to notifications at once; everything is found by a tick as well."""
+        with self.house.database.listen(CHANNELS) as connection:
+            self._react({"wake", "due"})
+            while not self.stopping.is_set():
+                heard = {notice.channel for notice in connection.notifies(timeout=0.5, stop_after=1)}
+                heard |= {notice.channel for notice in connection.notifies(timeout=0)}
+                if heard:
+                    self._react(heard)
+
+    def _react(self, heard: set[str]) -> None:
+        if "wake" in heard:
+            wakes.answer(self.house)
+        if "gateway" in heard:
+            with self.house.database.transaction() as session:
+                leases.nudge_deactivating(session)
+        self.dispatch()
+
+    def _renew(self) -> None:
+        with self._lock:
+            held = list(self._claims)
+        if held:
+            with self.house.database.transaction() as session:
+                kept = leases.renew(session, owner=self.owner, ids=held)
+            for lost in set(held) - kept:
+                log.info("lease.lost", workspace=lost)
+
+    def _pass_time(self) -> None:
+        """While business time is being advanced, sweeps do not wait for their own ticks."""
+        if passage.under_way(self.house):
+            sweeps.fold_traffic(self.house)
+            sweeps.sleep_the_idle(self.house)
+            notices.send_due(self.house)
+            sweeps.retain(self.house)
+            passage.step(self.house)
+
+    def _sweep(self) -> None:
+        sweeps.sleep_the_idle(self.house)
+        notices.send_due(self.house)
+        sweeps.retain(self.house)
+
+    def _prune(self) -> None:
+        with self.house.database.transaction() as session:
+            traffic.prune(session)
+
+    def _read_clocks(self) -> None:
+        clockwatch.compare(self.house, host_boot=host_boot(), boot_time=boot_time)
+
+    def _survive(self, act: Callable[[], object]) -> None:
+        """Run a tick; a state database that is away for a moment is said and waited for."""
+        try:
+            act()
+        except (InnkeeperError, psycopg.OperationalError) as error:
+            if not self.stopping.is_set():
+                log.warning("worker.waits", error=" ".join(str(error).split()))
+                self.stopping.wait(0.5)
+
+    def _scheduler(self) -> BackgroundScheduler:
+        scheduler = BackgroundScheduler(timezone="UTC", executors={"default": TickExecutor(4)})
+        every = self.settings
+        ticks: list[tuple[Callable[[], object], float]] = [
+            (self.dispatch, every.claim_every),
+            (lambda: wakes.answer(self.house), every.fold_every),
+            (lambda: sweeps.fold_traffic(self.house), every.fold_every),
+            (lambda: sweeps.lift_refusals(self.house), every.fold_every),
+            (lambda: sweeps.remove_the_ended(self.house), every.claim_every),
+            (lambda: sweeps.watch_the_awake(self.house), every.watch_every),
+            (self._sweep, every.sweep_every),
+            (self._pass_time, 0.2),
+            (self._read_clocks, every.sweep_every),
+            (self._prune, 30.0),
+            (self._renew, leases.RENEW_EVERY),
+        ]
+        for number, (act, seconds) in enumerate(ticks):
+            scheduler.add_job(
+                lambda act=act: self._survive(act),
+                "interval",
+                seconds=seconds,
+                id=f"tick-{number}",
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,
+            )
+        return scheduler
+
+
+def host_boot() -> str:
+    """Names this boot of this machine."""
+    linux = Path("/proc/sys/kernel/random/boot_id")
+    return linux.read_text().strip() if linux.exists() else f"boot-{psutil.boot_time():.0f}"
+
+
+def boot_time() -> float:
+    """Seconds since that boot, suspended ones too: a clock nobody can set."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
