@@ -40,6 +40,7 @@ HINTS = {
     "NameResolutionError": NO_INDEX,
     "ConnectTimeout": NO_INDEX,
     "Permission denied": "a file cannot be written: the clone must belong to you",
+    "from versions: none": "the package index cannot be reached, or has no wheel of it for this Python and platform",
     "No matching distribution found": "the package index has no wheel of it for this Python and platform",
 }
 """What pip says when it fails, and what that means. The first that occurs is shown."""
@@ -259,6 +260,8 @@ def show(lines: Iterable[str], total: int) -> None:
             fetched += 1
             package = line.partition(": ")[2] if line.startswith("Req") else line.partition(" ")[2]
             text = f"  {fetched}/{total} {package.split(' ')[0]}"
+        elif line.startswith("WARNING: Retrying"):
+            text = "  the package index does not answer; trying again ..."
         elif line.startswith("Installing collected packages"):
             text = f"  unpacking {line.count(',') + 1} ..."
         else:
@@ -266,7 +269,7 @@ def show(lines: Iterable[str], total: int) -> None:
         if terminal:
             columns = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[K{text[:columns]}", end="", flush=True)
-        elif fetched % 10 == 0 or text.startswith("  unp"):
+        elif fetched % 10 == 0 or not text[2].isdigit():
             print(text, flush=True)
     if terminal:
         print("\r\x1b[K", end="", flush=True)
@@ -293,7 +296,8 @@ def set_up(root: Path, name: str) -> None:
             arguments = ["--require-hashes", "--only-binary=:all:", "--requirement", pins(root, name)]
             show(stamp.change(pip.install(*arguments), packages), total)
         say("installing innkeeper itself, editable ...")
-        show(stamp.change(pip.install("--no-build-isolation", "--editable", root), target), 1)
+        for _ in stamp.change(pip.install("--no-build-isolation", "--editable", root), target):
+            pass  # one package: nothing to show
     say("done")
 
 
