@@ -173,9 +173,10 @@ class Worker:
         ]
         for number, (act, seconds) in enumerate(ticks):
             scheduler.add_job(
-                lambda act=act: self._survive(act),
+                self._survive,
                 "interval",
                 seconds=seconds,
+                args=(act,),
                 id=f"tick-{number}",
                 coalesce=True,
                 max_instances=1,

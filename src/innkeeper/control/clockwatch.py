@@ -1,4 +1,4 @@
-"""Notices that business time was moved behind the product's back, and latches "clock in doubt". Ticked by the worker."""
+"""Notices that business time was moved behind the product's back and latches "clock in doubt". The worker ticks it."""
 
 from collections.abc import Callable
 

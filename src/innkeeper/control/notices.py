@@ -62,7 +62,7 @@ def _take(house: House) -> list[tuple[Workspace, Notice, list[str], str]]:
 def _send(house: House, workspace: Workspace, kind: Notice, recipients: list[str], purge_at: str) -> bool:
     failure = ""
     for number, recipient in enumerate([*recipients, house.operator_mail]):
-        mail = _mail(house, workspace, kind, recipient, number, purge_at)
+        mail = _mail(house, workspace, kind, to=recipient, number=number, purge_at=purge_at)
         try:
             house.mailer.send(mail)
         except PermanentError as error:
@@ -104,7 +104,7 @@ def _recipients(session: Session, workspace: Workspace) -> list[str]:
     return list(dict.fromkeys([contact, *customers.other_emails(session, workspace.customer_id)]))
 
 
-def _mail(house: House, workspace: Workspace, kind: Notice, to: str, number: int, purge_at: str) -> Mail:
+def _mail(house: House, workspace: Workspace, kind: Notice, *, to: str, number: int, purge_at: str) -> Mail:
     url = house.domain.url(workspace.slug)
     when = "in about seven days" if kind is Notice.FIRST else "tomorrow"
     return Mail(

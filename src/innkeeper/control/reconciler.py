@@ -35,11 +35,11 @@ _LOGIN_AND_START = frozenset({Step.OPEN_LOGIN, Step.START})
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """``stopping`` is set when the process is to end: claims are then given back between two steps."""
+    """``stopping``: the process is to end, claims are given back between two steps. ``on_step`` watches."""
 
     house: House
     stopping: threading.Event
-    on_step: Callable[[Workspace, Step], None] = lambda workspace, step: None
+    on_step: Callable[[Workspace, Step], None] | None = None
 
     def converge(self, claimed: Workspace) -> None:
         """Take one claimed workspace as far as it goes now, and give the claim back."""
@@ -57,7 +57,8 @@ class Reconciler:
 
     def _advance(self, claimed: Workspace) -> tuple[Workspace, float | None]:
         """Steps until it rests, has to wait or fails; its row then, and in how many seconds it is due again."""
-        workspace, done, waited_until = claimed, frozenset[Step](), time.monotonic() + HOLD
+        workspace, waited_until = claimed, time.monotonic() + HOLD
+        done: frozenset[Step] = frozenset()
         briefing = None
         step = Step.REST
         while not self.stopping.is_set():
@@ -73,7 +74,8 @@ class Reconciler:
                 outside = Outside(self.house, workspace, briefing)
                 seen = self._look(outside, seen)
                 step = plan(workspace=workspace, seen=seen)
-                self.on_step(workspace, step)
+                if self.on_step:
+                    self.on_step(workspace, step)
                 if step is Step.REST:
                     return workspace, None
                 changed = steps.run(step, outside, seen)

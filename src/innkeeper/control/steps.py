@@ -1,11 +1,10 @@
-"""The steps of the reconciler: each does one idempotent thing outside, or records one fact. ``model/plan.py`` orders them.
+"""The reconciler's steps: each does one idempotent thing outside, or records one fact. ``model/plan.py`` orders them.
 
 A step returns the workspace's row as it is afterwards, or None when the claim was lost (a newer fence, or a verb moved
 it); a step that has to wait says so by raising ``Wait``.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from types import MappingProxyType
 
 from innkeeper.control.outside import Outside
@@ -28,7 +27,7 @@ FAILED_RETRY = 30
 SYSTEM = "system:reconciler"
 
 
-class Wait(Exception):  # noqa: N818 - not a failure
+class Wait(Exception):
     """Look again in ``seconds``; ``hold``: worth waiting for within this claim."""
 
     def __init__(self, seconds: float, *, hold: bool = True) -> None:

@@ -20,7 +20,6 @@ from innkeeper.store import (
     audit,
     breakers,
     clock,
-    notices,
     operations,
     routes,
     sweeps,

@@ -124,7 +124,7 @@ def request(
     reason: str | None = None,
     expect_version: int | None = None,
 ) -> Operation:
-    """Ask for a change of a workspace. ``Conflict`` or ``Gone`` when its state does not take it; nothing is changed then."""
+    """Ask for a change. ``Conflict`` or ``Gone`` when the workspace's state does not take it."""
     workspace = find(session, slug, lock=True)
     if expect_version is not None and expect_version != workspace.version:
         raise PreconditionFailed(
@@ -172,7 +172,7 @@ def find(session: Session, slug: str, *, lock: bool = False) -> Workspace:
 
 
 def wake_columns(session: Session, workspace: Workspace, *, box: SecretBox) -> dict[str, object]:
-    """Reserve connections and begin generation N+1; the columns a move to ``waking`` sets. ``NoCapacity`` if none is free."""
+    """Reserve connections, begin generation N+1; the columns of a move to ``waking``. Or ``NoCapacity``."""
     if workspace.suspended:
         raise Conflict(f"workspace {workspace.slug} is suspended: resume it first")
     candidate = instances.lock_candidate(session, workspace.instance_id or "")

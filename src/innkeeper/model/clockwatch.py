@@ -9,8 +9,9 @@ TOLERANCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Both clocks at one instant. ``boot_time``: seconds since the boot named ``host_boot``; ``advanced``: seconds of
-    all advances recorded by then.
+    """Both clocks at one instant.
+
+    ``boot_time``: seconds since the boot named ``host_boot``; ``advanced``: seconds of all advances recorded by then.
     """
 
     host_boot: str

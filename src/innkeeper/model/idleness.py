@@ -67,24 +67,24 @@ def judge(*, facts: Facts, now: Moment) -> Verdict:
     """The truth table above, top to bottom."""
     again = now.business + RECHECK
     if facts.clock_in_doubt:
-        return Verdict(False, "clock-in-doubt", "the clock is in doubt, so nothing sleeps: see inn clock show", again)
+        return _awake("clock-in-doubt", "the clock is in doubt, so nothing sleeps: see inn clock show", again)
     if facts.open_streams:
-        return Verdict(False, "open-stream", f"{facts.open_streams} connections are open", again)
+        return _awake("open-stream", f"{facts.open_streams} connections are open", again)
     due = sleeps_at(activated_at=facts.activated_at, last_traffic_at=facts.last_traffic_at)
     if now.business < due:
-        return Verdict(
-            False,
+        return _awake(
             "traffic",
             f"it had traffic or was activated less than 48 h ago: sleeps {due:%Y-%m-%d %H:%M} UTC",
             due,
         )
     stale = unknown_gateways(readings=facts.readings, moved_real_at=facts.moved_real_at, now=now)
     if not facts.readings:
-        return Verdict(False, "unknown", "no gateway is registered, so its traffic is unknown", again)
+        return _awake("unknown", "no gateway is registered, so its traffic is unknown", again)
     if stale:
         names = ", ".join(stale)
-        return Verdict(False, "unknown", f"its traffic is unknown: gateway {names} has not been read for 60 s", again)
-    return Verdict(True, "idle", f"nothing was counted for 48 h at {len(facts.readings)} gateways", now.business)
+        return _awake("unknown", f"its traffic is unknown: gateway {names} has not been read for 60 s", again)
+    explanation = f"nothing was counted for 48 h at {len(facts.readings)} gateways"
+    return Verdict(idle=True, reason="idle", explanation=explanation, judge_again_at=now.business)
 
 
 def unknown_gateways(*, readings: Sequence[GatewayReading], moved_real_at: datetime, now: Moment) -> list[str]:
@@ -96,3 +96,7 @@ def unknown_gateways(*, readings: Sequence[GatewayReading], moved_real_at: datet
         or reading.read_real_at < moved_real_at
         or now.real - reading.read_real_at > FRESH
     ]
+
+
+def _awake(reason: str, explanation: str, again: datetime) -> Verdict:
+    return Verdict(idle=False, reason=reason, explanation=explanation, judge_again_at=again)

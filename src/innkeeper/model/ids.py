@@ -1,4 +1,4 @@
-"""Random identifiers. Names of external objects derive from a workspace's id, so it is short, lower case and DNS-safe."""
+"""Random identifiers. Names of external objects derive from a workspace's id: short, lower case and DNS-safe."""
 
 import secrets
 

@@ -1,5 +1,7 @@
-"""The two clocks, side by side, as one argument. Never mix them: idleness, notices, purge, retention and audit use
-business time; leases, retries, time-outs, sessions and tokens use real time.
+"""The two clocks, side by side, as one argument.
+
+Never mix them: idleness, notices, purge, retention and audit use business time; leases, retries, time-outs, sessions
+and tokens use real time.
 """
 
 from dataclasses import dataclass

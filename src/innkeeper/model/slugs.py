@@ -4,7 +4,7 @@ import re
 
 from innkeeper.model.errors import InvalidInput
 
-MAX = 40
+MIN, MAX = 3, 40
 """Characters: leaves room for a parent domain in a 63-byte label and for names derived from it."""
 
 RESERVED = frozenset(
@@ -62,8 +62,8 @@ _FORM = re.compile(r"[a-z](?:-?[a-z0-9])*")
 
 def check(slug: str) -> str:
     """The slug itself, or ``InvalidInput`` with what to change."""
-    if not 3 <= len(slug) <= MAX:
-        raise InvalidInput(f"a slug has 3 to {MAX} characters, this one {len(slug)}", field="slug")
+    if not MIN <= len(slug) <= MAX:
+        raise InvalidInput(f"a slug has {MIN} to {MAX} characters, this one {len(slug)}", field="slug")
     if not _FORM.fullmatch(slug):
         message = "a slug begins with a letter and holds only a-z, 0-9 and single hyphens between them"
         raise InvalidInput(message, field="slug")

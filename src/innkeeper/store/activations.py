@@ -80,7 +80,8 @@ def take_due(session: Session, *, limit: int) -> list[ActivationRef]:
 def absent(session: Session, ref: ActivationRef) -> None:
     """Verified: nothing of it is left."""
     session.execute(
-        "UPDATE activations SET phase = 'absent', due_real_at = NULL WHERE workspace_id = %s AND generation = %s AND phase = 'ended'",
+        "UPDATE activations SET phase = 'absent', due_real_at = NULL WHERE workspace_id = %s AND"
+        " generation = %s AND phase = 'ended'",
         (ref.workspace_id, ref.generation),
     )
 

@@ -14,7 +14,8 @@ def status(session: Session) -> dict[str, Any]:
         session.execute(
             "SELECT b.opened_at, b.reason, b.reset_at, (SELECT count(*)::int FROM destructive_acts a"
             "  WHERE a.at > business_now() - %s AND a.at > coalesce(b.reset_at, '-infinity')) AS recent,"
-            " (SELECT count(*)::int FROM workspaces WHERE state <> 'purged') AS fleet FROM breakers b WHERE b.name = 'purge'",
+            " (SELECT count(*)::int FROM workspaces WHERE state <> 'purged') AS fleet FROM breakers"
+            " b WHERE b.name = 'purge'",
             (breaker.WINDOW,),
         ).fetchone(),
     )
@@ -22,7 +23,7 @@ def status(session: Session) -> dict[str, Any]:
 
 
 def take(session: Session, *, workspace_id: str, kind: str) -> str | None:
-    """Count one destructive act under the breaker's lock; why not, if it is open or opens now (the latch is written)."""
+    """Count one destructive act under the breaker's lock; why not, if it is open or opens now (the latch is set)."""
     session.execute("SELECT 1 FROM breakers WHERE name = 'purge' FOR UPDATE")
     now = status(session)
     if now["opened_at"] is not None:

@@ -95,7 +95,7 @@ def doubt(session: Session, reason: str) -> bool:
 
 
 def accept(session: Session) -> bool:
-    """A person vouches for the clock as it is: forget the doubt and every earlier reading. False: there was no doubt."""
+    """A person vouches for the clock: forget the doubt and every earlier reading. False: there was no doubt."""
     session.execute("DELETE FROM clock_readings")
     updated = session.execute(
         "UPDATE installation SET doubt_real_at = NULL, doubt_reason = NULL WHERE doubt_real_at IS NOT NULL"

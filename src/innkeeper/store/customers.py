@@ -15,7 +15,10 @@ def insert(
 ) -> Customer:
     """A new customer; ``Conflict`` when the name is taken."""
     with session.cursor(row_factory=class_row(Customer)) as cursor:
-        query = f"INSERT INTO customers (id, name, contact_name, contact_email, plan) VALUES (%s, %s, %s, %s, %s) RETURNING {_COLUMNS}"
+        query = (
+            "INSERT INTO customers (id, name, contact_name, contact_email, plan) VALUES (%s, %s,"
+            f" %s, %s, %s) RETURNING {_COLUMNS}"
+        )
         return cast(
             "Customer", cursor.execute(query, (customer_id, name, contact_name, contact_email, plan)).fetchone()
         )

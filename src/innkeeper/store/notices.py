@@ -29,7 +29,8 @@ def accepted(session: Session, *, workspace_id: str, generation: int, kind: Noti
 def refused(session: Session, *, workspace_id: str, generation: int, kind: Notice, failure: str) -> None:
     """Nobody took it."""
     session.execute(
-        "UPDATE notices SET failure = %s WHERE workspace_id = %s AND generation = %s AND kind = %s AND accepted_at IS NULL",
+        "UPDATE notices SET failure = %s WHERE workspace_id = %s AND generation = %s AND kind = %s"
+        " AND accepted_at IS NULL",
         (failure, workspace_id, generation, kind.value),
     )
 
@@ -46,6 +47,7 @@ def of_generation(session: Session, *, workspace_id: str, generation: int) -> di
 def all_of(session: Session, workspace_id: str) -> list[dict[str, Any]]:
     """Every notice of a workspace, oldest first."""
     return session.execute(
-        "SELECT generation, kind, recipient, created_at, accepted_at, failure FROM notices WHERE workspace_id = %s ORDER BY created_at",
+        "SELECT generation, kind, recipient, created_at, accepted_at, failure FROM notices WHERE"
+        " workspace_id = %s ORDER BY created_at",
         (workspace_id,),
     ).fetchall()

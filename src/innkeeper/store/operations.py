@@ -22,20 +22,23 @@ def start(
 ) -> Operation:
     """A new running operation."""
     row = session.execute(
-        f"INSERT INTO operations (id, kind, workspace_id, requested_by, detail) VALUES (%s, %s, %s, %s, %s) RETURNING {_COLUMNS}",
+        "INSERT INTO operations (id, kind, workspace_id, requested_by, detail) VALUES (%s, %s, %s,"
+        f" %s, %s) RETURNING {_COLUMNS}",
         (operation_id, kind, workspace_id, requested_by, Jsonb(dict(detail or {}))),
     ).fetchone()
     return _operation(cast("dict[str, Any]", row))
 
 
 def event(session: Session, operation_id: str | None, *, step: str, message: str) -> None:
-    """One step of a running operation, in words for people. The same step again (a retry after a crash) is not repeated."""
+    """One step of a running operation, in words for people. The same step again (after a crash) is not repeated."""
     if operation_id is None:
         return
     session.execute(
         "INSERT INTO operation_events (operation_id, seq, step, message)"
-        " SELECT %(id)s, coalesce(max(seq), 0) + 1, %(step)s, %(message)s FROM operation_events WHERE operation_id = %(id)s"
-        " HAVING coalesce((array_agg(step || ' ' || message ORDER BY seq DESC))[1], '') <> %(step)s || ' ' || %(message)s",
+        " SELECT %(id)s, coalesce(max(seq), 0) + 1, %(step)s, %(message)s FROM operation_events"
+        " WHERE operation_id = %(id)s"
+        " HAVING coalesce((array_agg(step || ' ' || message ORDER BY seq DESC))[1], '') <> %(step)s"
+        " || ' ' || %(message)s",
         {"id": operation_id, "step": step, "message": message},
     )
     notify(session, "operation", operation_id)
@@ -44,11 +47,12 @@ def event(session: Session, operation_id: str | None, *, step: str, message: str
 def finish(
     session: Session, operation_id: str | None, *, error: Mapping[str, object] | None = None, state: str | None = None
 ) -> None:
-    """End a running operation: done, or failed with an error (``state`` overrides: cancelled). Once ended it stays so."""
+    """End a running operation: done, or failed with an error (``state`` overrides: cancelled). The first end stays."""
     if operation_id is None:
         return
     session.execute(
-        "UPDATE operations SET state = %s, finished_at = business_now(), error = %s WHERE id = %s AND state = 'running'",
+        "UPDATE operations SET state = %s, finished_at = business_now(), error = %s WHERE id = %s"
+        " AND state = 'running'",
         (state or ("failed" if error else "done"), None if error is None else Jsonb(dict(error)), operation_id),
     )
     notify(session, "operation", operation_id)

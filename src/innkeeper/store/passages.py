@@ -35,6 +35,14 @@ def current(session: Session) -> Passage | None:
         ).fetchone()
 
 
+def seen(session: Session) -> Passage | None:
+    """The passage under way, for those who only look."""
+    with session.cursor(row_factory=class_row(Passage)) as cursor:
+        return cursor.execute(
+            "SELECT operation_id, target_at, created_real_at FROM clock_passages WHERE NOT finished"
+        ).fetchone()
+
+
 def finish(session: Session) -> None:
     """It arrived."""
     session.execute("UPDATE clock_passages SET finished = true WHERE NOT finished")
@@ -52,7 +60,7 @@ def next_due(session: Session, *, after: datetime) -> datetime | None:
 
 
 def moving(session: Session) -> int:
-    """Workspaces between two settled states that are not stuck with a problem, and ended activations not yet removed."""
+    """Workspaces between two settled states that are not stuck with a problem; ended activations not yet removed."""
     row = session.execute(
         "SELECT (SELECT count(*) FROM workspaces WHERE state IN ('provisioning', 'deactivating', 'waking', 'purging')"
         "   AND attempts < 3)"

@@ -19,7 +19,8 @@ _COLUMNS = "workspace_id, host, status, generation, ip, port, version, refusal, 
 def insert(session: Session, *, workspace_id: str, host: str, idle: Mapping[str, object]) -> None:
     """The row a workspace has from its creation on; asleep until it is published."""
     session.execute(
-        "INSERT INTO routes (workspace_id, host, status, generation, version, idle) VALUES (%s, %s, 'asleep', 0, %s, %s)",
+        "INSERT INTO routes (workspace_id, host, status, generation, version, idle) VALUES (%s, %s,"
+        " 'asleep', 0, %s, %s)",
         (workspace_id, host, _next_version(session), Jsonb(dict(idle))),
     )
 
@@ -34,9 +35,28 @@ def withdraw(session: Session, *, workspace_id: str, close_in: timedelta | None)
     return _set(session, workspace_id, RouteStatus.ASLEEP, close_in=close_in)
 
 
-def refuse(session: Session, *, workspace_id: str, refusal: str, retry_after: int | None, lasting: bool) -> int:
-    """Answer 403 (suspended) or 503 at the gateway. Not ``lasting``: asleep again after ``retry_after`` seconds."""
-    return _set(session, workspace_id, RouteStatus.REFUSED, refusal=refusal, retry_after=retry_after, lasting=lasting)
+def refuse(
+    session: Session,
+    *,
+    workspace_id: str,
+    refusal: str,
+    retry_after: int | None,
+    lasting: bool,
+    close_in: timedelta | None = None,
+) -> int:
+    """Answer 403 (suspended) or 503 at the gateway. Not ``lasting``: asleep again after ``retry_after`` seconds.
+
+    Withdraws an awake route like ``withdraw``, with the same ``close_in``.
+    """
+    return _set(
+        session,
+        workspace_id,
+        RouteStatus.REFUSED,
+        refusal=refusal,
+        retry_after=retry_after,
+        lasting=lasting,
+        close_in=close_in,
+    )
 
 
 def sleep(session: Session, *, workspace_id: str) -> int:
@@ -104,7 +124,8 @@ def _set(
     session.execute(
         "UPDATE routes SET status = %(status)s, generation = coalesce(%(generation)s, generation), ip = %(ip)s,"
         " port = %(port)s, refusal = %(refusal)s, retry_after = %(retry_after)s,"
-        " refused_until_real_at = CASE WHEN NOT %(lasting)s THEN clock_timestamp() + make_interval(secs => %(retry_after)s) END,"
+        " refused_until_real_at = CASE WHEN NOT %(lasting)s THEN clock_timestamp() +"
+        " make_interval(secs => %(retry_after)s) END,"
         " close_after_real_at = clock_timestamp() + %(close_in)s::interval, version = %(version)s"
         " WHERE workspace_id = %(id)s AND status <> 'purged'",
         {

@@ -3,7 +3,7 @@
 Built once per process by bootstrap.py; every edge and the reconciler open their transactions here.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -36,8 +36,9 @@ class Database:
         """``size``: connections at most. Nothing is opened before ``transaction`` or ``open``."""
         self.dsn = dsn
         self._application = application
-        self._pool: ConnectionPool[Session] = ConnectionPool(
+        self._pool = ConnectionPool(
             dsn,
+            connection_class=Connection[DictRow],
             kwargs={
                 "row_factory": dict_row,
                 "application_name": application,
@@ -49,7 +50,7 @@ class Database:
             max_size=size,
             timeout=10,
             open=False,
-            check=ConnectionPool.check_connection,
+            check=_alive,
         )
 
     def open(self) -> None:
@@ -61,7 +62,7 @@ class Database:
         self._pool.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self) -> Generator[Session]:
         """One transaction: committed at the end, rolled back on any exception; named constraints become errors."""
         self._pool.open()
         try:
@@ -72,7 +73,7 @@ class Database:
             raise errors.TemporaryError(message, delay=1.0) from error
 
     @contextmanager
-    def snapshot(self) -> Iterator[Session]:
+    def snapshot(self) -> Generator[Session]:
         """A read-only transaction in which every statement sees the same state."""
         with self.transaction() as session:
             session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -91,9 +92,13 @@ class Database:
         return connection
 
 
+def _alive(connection: Session) -> None:
+    connection.execute("")
+
+
 @contextmanager
-def named_errors() -> Iterator[None]:
-    """Turn what the server says into our own errors: a named violation into its refusal, a lost server into Temporary."""
+def named_errors() -> Generator[None]:
+    """What the server says as our own errors: a named violation as its refusal, a lost server as ``TemporaryError``."""
     try:
         yield
     except psycopg.errors.IntegrityError as error:

@@ -5,6 +5,8 @@ The fold runs in the worker every second, and inside the transaction that decide
 
 from typing import Any, cast
 
+from psycopg import sql
+
 from innkeeper.model.idleness import GatewayReading
 from innkeeper.store.session import Session, notify
 
@@ -40,6 +42,13 @@ RETURNING gateway_id, boot_id
 """
 
 
+_PRUNE = sql.SQL("""
+DELETE FROM {table} t USING (SELECT gateway_id, boot_id, max({number}) AS newest FROM {table} GROUP BY 1, 2) n
+ WHERE (t.gateway_id, t.boot_id) = (n.gateway_id, n.boot_id) AND t.{number} < n.newest
+   AND NOT EXISTS (SELECT FROM activity a WHERE (a.gateway_id, a.boot_id) = (t.gateway_id, t.boot_id))
+""")
+
+
 def fold(session: Session, *, only: str | None = None) -> None:
     """Move counted activity into last-traffic times and open streams; ``only`` one workspace's when given."""
     session.execute("SELECT pg_advisory_xact_lock(hashtext('innkeeper.fold'))")
@@ -59,7 +68,8 @@ def remove(session: Session, gateway_id: str) -> int:
     """An operator vouches that a gateway is gone: its boots end. Returns how many there were."""
     session.execute("SELECT pg_advisory_xact_lock(hashtext('innkeeper.fold'))")
     ended = session.execute(
-        "UPDATE gateways SET ended_real_at = clock_timestamp() WHERE gateway_id = %s AND ended_real_at IS NULL RETURNING boot_id",
+        "UPDATE gateways SET ended_real_at = clock_timestamp() WHERE gateway_id = %s AND"
+        " ended_real_at IS NULL RETURNING boot_id",
         (gateway_id,),
     ).fetchall()
     for row in ended:
@@ -92,7 +102,8 @@ def readings(session: Session) -> list[GatewayReading]:
 def open_streams(session: Session, workspace_id: str) -> int:
     """Streams open to the workspace as last reported, at all registered gateways."""
     row = session.execute(
-        "SELECT coalesce(sum(s.open_streams), 0)::int AS n FROM open_streams s JOIN gateways g USING (gateway_id, boot_id)"
+        "SELECT coalesce(sum(s.open_streams), 0)::int AS n FROM open_streams s JOIN gateways g USING"
+        " (gateway_id, boot_id)"
         " WHERE s.workspace_id = %s AND g.ended_real_at IS NULL",
         (workspace_id,),
     ).fetchone()
@@ -103,8 +114,10 @@ def gateways(session: Session) -> list[dict[str, Any]]:
     """Every gateway boot that is registered, with its newest reading and acknowledged version."""
     return session.execute(
         "SELECT g.gateway_id, g.boot_id, g.registered_real_at,"
-        " (SELECT max(r.real_at) FROM gateway_reads r WHERE (r.gateway_id, r.boot_id) = (g.gateway_id, g.boot_id)) AS read_real_at,"
-        " (SELECT max(a.version) FROM acknowledgements a WHERE (a.gateway_id, a.boot_id) = (g.gateway_id, g.boot_id)) AS acknowledged,"
+        " (SELECT max(r.real_at) FROM gateway_reads r WHERE (r.gateway_id, r.boot_id) ="
+        " (g.gateway_id, g.boot_id)) AS read_real_at,"
+        " (SELECT max(a.version) FROM acknowledgements a WHERE (a.gateway_id, a.boot_id) ="
+        " (g.gateway_id, g.boot_id)) AS acknowledged,"
         " (SELECT version FROM route_clock) AS current"
         " FROM gateways g WHERE g.ended_real_at IS NULL ORDER BY g.gateway_id, g.boot_id"
     ).fetchall()
@@ -118,13 +131,10 @@ def ask_for_readings(session: Session) -> None:
 def prune(session: Session) -> None:
     """Drop what nobody asks for any more: all but the newest readings and acknowledgements, finished drains."""
     for table, number in (("gateway_reads", "read_no"), ("acknowledgements", "version")):
-        session.execute(
-            f"DELETE FROM {table} t USING (SELECT gateway_id, boot_id, max({number}) AS newest FROM {table} GROUP BY 1, 2) n"
-            f" WHERE (t.gateway_id, t.boot_id) = (n.gateway_id, n.boot_id) AND t.{number} < n.newest"
-            " AND NOT EXISTS (SELECT FROM activity a WHERE (a.gateway_id, a.boot_id) = (t.gateway_id, t.boot_id))"
-        )
+        session.execute(_PRUNE.format(table=sql.Identifier(table), number=sql.Identifier(number)))
     session.execute(
-        "DELETE FROM drains d WHERE NOT EXISTS (SELECT FROM workspaces w WHERE w.id = d.workspace_id AND w.state = 'deactivating')"
+        "DELETE FROM drains d WHERE NOT EXISTS (SELECT FROM workspaces w WHERE w.id = d.workspace_id"
+        " AND w.state = 'deactivating')"
     )
 
 

@@ -28,7 +28,10 @@ def insert(
     connections: int,
     operation_id: str,
 ) -> Workspace:
-    """A new workspace at generation 1, its connections reserved, due now. ``SlugTaken`` by constraint: rows stay for ever, so a tombstone takes its slug too."""
+    """A new workspace at generation 1, its connections reserved, due now.
+
+    ``SlugTaken`` by constraint: rows stay for ever, so a tombstone keeps its slug too.
+    """
     query = sql.SQL(
         "INSERT INTO workspaces (id, slug, customer_id, plan, app_id, state, generation, instance_id, connections,"
         " connections_reserved, operation_id, due_real_at)"
@@ -64,7 +67,7 @@ def page(
     instance_id: str | None = None,
 ) -> list[Workspace]:
     """At most ``limit`` workspaces in order of id, from the one behind ``after``."""
-    where = [sql.SQL("id > %(after)s")]
+    where: list[sql.Composable] = [sql.SQL("id > %(after)s")]
     for column, value in (("state", state), ("customer_id", customer_id), ("instance_id", instance_id)):
         if value is not None:
             where.append(sql.SQL("{} = {}").format(sql.Identifier(column), sql.Placeholder(column)))
