@@ -28,13 +28,17 @@ class Answer:
 
 
 def claim(session: Session, *, actor: str, key: str, request_hash: bytes) -> Answer | None:
-    """Take the key for this transaction's effect (None), or the answer given before; ``IdempotencyMismatch`` for another body."""
+    """Take the key for this transaction's effect (None), or give the answer it had before.
+
+    ``IdempotencyMismatch`` when it was used with another request.
+    """
     session.execute(
         "DELETE FROM idempotency WHERE actor = %s AND key = %s AND created_real_at < clock_timestamp() - %s",
         (actor, key, KEPT),
     )
     taken = session.execute(
-        "INSERT INTO idempotency (actor, key, request_hash) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING RETURNING 1 AS one",
+        "INSERT INTO idempotency (actor, key, request_hash) VALUES (%s, %s, %s) ON CONFLICT DO"
+        " NOTHING RETURNING 1 AS one",
         (actor, key, request_hash),
     ).fetchone()
     if taken is not None:

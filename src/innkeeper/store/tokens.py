@@ -85,4 +85,6 @@ def use_bootstrap(session: Session) -> bool:
 
 
 def _token(row: Mapping[str, Any]) -> Token:
-    return Token(**(dict(row) | {"scopes": tuple(row["scopes"])}))
+    columns = dict(row)
+    columns["scopes"] = tuple(columns["scopes"])
+    return Token(**columns)
