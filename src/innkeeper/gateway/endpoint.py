@@ -1,0 +1,177 @@
+"""The agent's two HTTP doors, both unix sockets that only its HAProxy opens.
+
+``wake.sock``: gateway.lua asks for one held request; the answer is never an address. ``pages.sock``: what a browser
+asks for under ``/.innkeeper/``, which HAProxy forwards here; neither traffic nor a wake.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import h11
+
+from innkeeper.gateway import pages
+from innkeeper.gateway.pages import Refusal
+from innkeeper.gateway.sleepers import Ask, Asleep, LookAgain, NotYet, Sleepers, Waking
+
+WATCH = 20.0
+"""Seconds the waking page's question is held."""
+
+MOST_WATCHERS = 2_000
+
+log = logging.getLogger("innkeeper.gateway.endpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Method, path and headers (names in lower case), as HAProxy sent them; bodies are not read."""
+
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes back, whole."""
+
+    status: int
+    body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Endpoint:
+    """Turns requests into questions to ``Sleepers`` and their answers into HTTP."""
+
+    def __init__(self, sleepers: Sleepers) -> None:
+        self._sleepers = sleepers
+        self._watchers = 0
+
+    async def wake(self, request: Request) -> Response:
+        """``wake.sock``. 200 look again; 204 not yet; with ``x-answer`` it is what the client gets."""
+        asked = request.headers
+        ask = Ask(
+            host=asked.get("x-host", ""),
+            path=asked.get("x-path", "/"),
+            agent=asked.get("x-agent", ""),
+            navigates=asked.get("x-navigates") == "1",
+            waited=int(asked.get("x-waited", "0")) / 1000,
+            left=int(asked.get("x-left", "25000")) / 1000,
+        )
+        match await self._sleepers.answer(ask):
+            case LookAgain():
+                return Response(200)
+            case NotYet():
+                return Response(204)
+            case Asleep():
+                return _answer(200, "asleep\n", "text/plain")
+            case Waking():
+                page = pages.waking_page(ask.host)
+                return _answer(503, page, "text/html; charset=utf-8", retry_after=2)
+            case Refusal() as refusal:
+                return _refuse(refusal, html=asked.get("x-html") == "1")
+
+    async def page(self, request: Request) -> Response:
+        """``pages.sock``."""
+        if request.path.split("?")[0] != "/.innkeeper/waking":
+            return _refuse(pages.UNKNOWN, html="text/html" in request.headers.get("accept", ""))
+        if self._watchers >= MOST_WATCHERS:
+            return _answer(503, pages.problem(pages.LATE), "application/problem+json", retry_after=2)
+        self._watchers += 1
+        try:
+            state = await self._sleepers.watch(request.headers.get("x-innkeeper-host", ""), WATCH)
+        finally:
+            self._watchers -= 1
+        return _answer(200, json.dumps({"state": state}), "application/json")
+
+
+def _refuse(refusal: Refusal, *, html: bool) -> Response:
+    body = pages.refusal_page(refusal) if html else pages.problem(refusal)
+    kind = "text/html; charset=utf-8" if html else "application/problem+json"
+    return _answer(refusal.status, body, kind, retry_after=refusal.retry_after)
+
+
+def _answer(status: int, body: str, kind: str, *, retry_after: int | None = None) -> Response:
+    headers = {"Content-Type": kind, "Cache-Control": "no-store", "X-Answer": "1"}
+    if kind.startswith("text/html"):
+        headers["Content-Security-Policy"] = pages.policy(body)
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    return Response(status, body, headers)
+
+
+async def serve(path: str, handler: Handler) -> asyncio.Server:
+    """Listen on a unix socket. A request whose client has left is dropped, and its handler with it."""
+    loop = asyncio.get_running_loop()
+    # A socket that an agent left behind is unlinked by asyncio; the directory is ours alone (0700).
+    return await loop.create_unix_server(lambda: _Connection(handler), path, backlog=4096)
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._codec = h11.Connection(h11.SERVER)
+        self._transport: asyncio.Transport | None = None
+        self._request: h11.Request | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio types it too widely
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._codec.receive_data(data)
+        self._advance()
+
+    def _advance(self) -> None:
+        try:
+            while True:
+                event = self._codec.next_event()
+                if isinstance(event, h11.Request):
+                    self._request = event
+                elif isinstance(event, h11.EndOfMessage) and self._request is not None:
+                    self._task = asyncio.create_task(self._handle(self._request))
+                elif event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+                    return
+        except h11.RemoteProtocolError as error:
+            log.warning("not HTTP on a socket of the agent: %s", error)
+            self._close()
+
+    async def _handle(self, received: h11.Request) -> None:
+        headers = {name.decode(): value.decode("latin-1") for name, value in received.headers}
+        try:
+            response = await self._handler(Request(received.target.decode("latin-1"), headers))
+        except Exception:
+            log.exception("a question of HAProxy could not be answered")
+            response = Response(500)
+        self._send(response)
+
+    def _send(self, response: Response) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        body = response.body.encode()
+        headers = [*response.headers.items()]
+        if response.status != 204:  # noqa: PLR2004 - No Content has no length
+            headers.append(("Content-Length", str(len(body))))
+        send = self._codec.send
+        data = send(h11.Response(status_code=response.status, headers=headers)) or b""
+        data += (send(h11.Data(data=body)) or b"") + (send(h11.EndOfMessage()) or b"")
+        self._transport.write(data)
+        self._task = None
+        if self._codec.our_state is h11.DONE and self._codec.their_state is h11.DONE:
+            self._codec.start_next_cycle()
+            self._advance()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,161 @@
+"""Follows the route table: fetches what changed, puts it into HAProxy's maps, lets waiters go, hands over to be proved.
+
+Awakenings are applied and released before anything else of the same batch, and nothing slow happens here: proof,
+acknowledgement and drains are ``proof.Prover``'s. One follower lives as long as one life of HAProxy.
+"""
+
+import asyncio
+import logging
+
+from innkeeper.gateway import statements
+from innkeeper.gateway.database import Database
+from innkeeper.gateway.haproxy import Haproxy, HaproxyAwayError, map_entries
+from innkeeper.gateway.proof import Prover
+from innkeeper.gateway.routes import Held, Plan, plan
+from innkeeper.gateway.settings import GatewaySettings
+from innkeeper.gateway.sleepers import Sleepers
+from innkeeper.gateway.statements import Snapshot
+from innkeeper.model.errors import TemporaryError
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the table without a notification: certainty, not speed."""
+
+NEWEST = 1_000
+"""Changes reported drained at the start: a withdrawal from before this gateway may still be waited for."""
+
+log = logging.getLogger("innkeeper.gateway.follower")
+
+
+class Follower:
+    """``wake_up`` after each notification; ``resync`` when notifications may have been missed."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        haproxy: Haproxy,
+        database: Database,
+        *,
+        sleepers: Sleepers,
+        prover: Prover,
+    ) -> None:
+        self._settings = settings
+        self._haproxy = haproxy
+        self._database = database
+        self._sleepers = sleepers
+        self._prover = prover
+        self._held: dict[str, Held] = {}
+        self._policies: set[str] = set()
+        self._version = -1
+        self._full = True
+        self._work = asyncio.Event()
+
+    def wake_up(self) -> None:
+        """The table changed."""
+        self._work.set()
+
+    def resync(self) -> None:
+        """Compare with the whole table at the next look."""
+        self._full = True
+        self._work.set()
+
+    async def run(self) -> None:
+        """Until cancelled, or until HAProxy ends (``HaproxyAwayError``)."""
+        await self._adopt()
+        delay = 0.1
+        while True:
+            self._work.clear()
+            try:
+                await self._look()
+            except HaproxyAwayError:
+                raise
+            except TemporaryError as error:
+                log.warning("cannot read the route table, awake workspaces are served on: %s", error)
+                self._full = True
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LOOK_EVERY)
+                continue
+            delay = 0.1
+            try:
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._work.wait()
+            except TimeoutError:
+                # Also the sign of life on this connection: HAProxy closes one that is silent for weeks.
+                await self._haproxy.run("get var proc.boot")
+
+    async def _adopt(self) -> None:
+        """What HAProxy holds already, from an agent before this one."""
+        hosts, routes, paths, agents = await self._haproxy.run(
+            *(f"show map {name}" for name in ("hosts.map", "routes.map", "probe-paths.map", "probe-agents.map"))
+        )
+        workspaces = map_entries(routes)
+        broken = set(workspaces)
+        for host, workspace in map_entries(hosts).items():
+            route = workspaces.get(workspace)
+            if route is not None:
+                self._held[workspace] = Held(host, route)
+                self._sleepers.awake(host)
+                broken.discard(workspace)
+            else:
+                # Its agent died between the two entries; without a route the host means nothing.
+                await self._haproxy.run(f"del map hosts.map {host}")
+        for workspace in broken:
+            await self._haproxy.run(f"del map routes.map {workspace}")
+        # Policies are not told apart by their entries alone: written anew, under the same names.
+        if paths or agents:
+            used = {held.route.split("|")[3] for held in self._held.values()}
+            self._policies = {name for name in used if name in paths or name in agents}
+
+    async def _look(self) -> None:
+        if self._full:
+            since = self._version if self._version >= 0 else None
+            snapshot = await statements.everything(self._database, held=list(self._held), since=since, newest=NEWEST)
+            self._full = False
+            await self._apply(snapshot, complete=True)
+        else:
+            snapshot = await statements.changes(self._database, self._version)
+            if snapshot.version != self._version:
+                await self._apply(snapshot, complete=False)
+
+    async def _apply(self, snapshot: Snapshot, *, complete: bool) -> None:
+        decided = plan(snapshot.rows, held=self._held, policies=self._policies, static=self._settings.static)
+        for reason in decided.refused:
+            log.error("not routed: %s", reason)
+        if complete:
+            self._drop_strangers(snapshot, decided)
+        task = self._prover.note(snapshot.version, rows=snapshot.rows, taken=decided.taken, after=decided.held)
+        await self._run(decided)
+        for row in snapshot.rows:
+            if row.status != "awake":
+                self._sleepers.changed(row)
+        self._version = snapshot.version
+        self._prover.prove(task)
+
+    def _drop_strangers(self, snapshot: Snapshot, decided: Plan) -> None:
+        """Held, but not in the table at all: another database, or one that was restored. Nothing to report."""
+        for workspace in self._held.keys() - {row.workspace_id for row in snapshot.rows}:
+            held = self._held[workspace]
+            log.error("HAProxy held a route of workspace %s, which the route table does not know: removed", workspace)
+            decided.withdraw += [f"del map routes.map {workspace}", f"del map hosts.map {held.host}"]
+            decided.held[workspace] = None
+
+    async def _run(self, decided: Plan) -> None:
+        if decided.awaken:
+            _expect_silence(await self._haproxy.run(*decided.prepare, *decided.awaken))
+            self._policies |= decided.policies
+            for workspace, held in decided.held.items():
+                if held is not None:
+                    self._held[workspace] = held
+                    self._sleepers.awake(held.host)
+        if decided.withdraw:
+            _expect_silence(await self._haproxy.run(*decided.withdraw))
+            for workspace, held in decided.held.items():
+                if held is None:
+                    self._held.pop(workspace, None)
+
+
+def _expect_silence(answers: list[str]) -> None:
+    """Map commands say nothing when they worked."""
+    for answer in answers:
+        if answer:
+            message = f"HAProxy's maps are not what the agent thought ({answer}): reading them anew"
+            raise HaproxyAwayError(message)

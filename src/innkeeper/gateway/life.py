@@ -1,0 +1,158 @@
+"""One life of HAProxy, from the moment the agent meets it: registered, read, filled, proved, and left cleanly.
+
+Nothing is routed before the life is registered: the control plane waits for the acknowledgements of every registered
+gateway, so an unregistered one could go on sending requests to an address that was given to somebody else.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+
+from innkeeper.gateway import statements
+from innkeeper.gateway.database import Database
+from innkeeper.gateway.follower import Follower
+from innkeeper.gateway.haproxy import Boot, Haproxy, HaproxyAwayError, open_now, streams_to
+from innkeeper.gateway.journal import Journal
+from innkeeper.gateway.proof import Prover
+from innkeeper.gateway.readings import Reader
+from innkeeper.gateway.settings import GatewaySettings
+from innkeeper.gateway.sleepers import Sleepers
+from innkeeper.gateway.statements import Member
+from innkeeper.model.errors import TemporaryError
+
+SOCKET = "haproxy.sock"
+JOURNAL = "journal"
+
+CUT_GRACE = 2.0
+"""Seconds that streams have to be gone after they were cut."""
+
+HAND_IN = 5.0
+"""Seconds a leaving gateway tries to hand in its final counters; then they are unknown, which is safe."""
+
+log = logging.getLogger("innkeeper.gateway.life")
+
+
+class Life:
+    """Made by ``begin``; ``run`` ends with ``HaproxyAwayError`` when HAProxy does."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        boot: Boot,
+        fast: Haproxy,
+        slow: Haproxy,
+        *,
+        following: Database,
+        telling: Database,
+        sleepers: Sleepers,
+    ) -> None:
+        self._settings = settings
+        self._boot = boot
+        self._fast = fast
+        self._slow = slow
+        self._telling = telling
+        self._sleepers = sleepers
+        self._member = Member(settings.gateway_id, boot.id)
+        self._tasks: list[asyncio.Task[None]] = []
+        journal = Journal.open(Path(JOURNAL), boot.id)
+        self.adopted = journal.adopted
+        self.reader = Reader(slow, telling, member=self._member, journal=journal, every=settings.read_every)
+        self._prover = Prover(
+            settings, slow, telling, member=self._member, nonce=boot.nonce, reader=self.reader, journal=journal
+        )
+        self.follower = Follower(settings, fast, following, sleepers=sleepers, prover=self._prover)
+
+    @classmethod
+    async def begin(
+        cls, settings: GatewaySettings, following: Database, telling: Database, sleepers: Sleepers
+    ) -> "Life":
+        """Connect twice, so that a long dump never delays an awakening, and make sure both reach the same process."""
+        fast = await Haproxy.connect(SOCKET)
+        slow = await Haproxy.connect(SOCKET)
+        boot = await fast.boot()
+        if await slow.boot() != boot:
+            raise HaproxyAwayError("HAProxy was replaced while the agent connected")
+        sleepers.forget_awake()
+        return cls(settings, boot, fast, slow, following=following, telling=telling, sleepers=sleepers)
+
+    async def run(self) -> None:
+        """Register, then work until HAProxy ends."""
+        try:
+            await self._work(self._register())
+            log.info("HAProxy %s %s", self._boot.id, "adopted" if self.adopted else "registered")
+            self._prover.resume()
+            await self._work(self.reader.run(), self.follower.run(), self._prover.run(), self._prover.run_drains())
+        finally:
+            await self._stop()
+
+    async def leave(self) -> None:
+        """Accept nothing more, let requests end, cut what does not, and commit the final counters."""
+        await self._stop()
+        self._sleepers.leave()
+        try:
+            haproxy = await Haproxy.connect(SOCKET)
+            if await haproxy.boot() != self._boot:
+                raise HaproxyAwayError("HAProxy was replaced meanwhile")
+            await haproxy.run("shutdown frontend gateway", "clear map routes.map", "show tasks")
+            if not await self._quiet(haproxy, self._settings.leave_grace):
+                listing = (await haproxy.run("show sess all"))[0]
+                await haproxy.run(*(f"shutdown session {stream}" for stream in streams_to(listing, None)))
+                await self._quiet(haproxy, CUT_GRACE)
+            self.reader.use(haproxy)
+            async with asyncio.timeout(HAND_IN):
+                await self._hand_in()
+            log.info("HAProxy %s left, its final counters are handed in", self._boot.id)
+        except (TemporaryError, TimeoutError) as error:
+            log.error("the final counters could not be handed in, so they count as unknown: %s", error)  # noqa: TRY400
+
+    async def _hand_in(self) -> None:
+        while True:
+            try:
+                await self.reader.read(final=True)
+            except HaproxyAwayError:
+                raise
+            except TemporaryError as error:
+                log.warning("the final counters were not committed, trying on: %s", error)
+                await asyncio.sleep(0.2)
+            else:
+                return
+
+    @staticmethod
+    async def _quiet(haproxy: Haproxy, seconds: float) -> bool:
+        """Whether no request to a workspace is left, waited for at most so long."""
+        deadline = time.monotonic() + seconds
+        while open_now((await haproxy.run("show table flight data.conn_cur gt 0"))[0]):
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    async def _register(self) -> None:
+        delay = 0.1
+        while True:
+            try:
+                await statements.register(self._telling, self._member)
+            except TemporaryError as error:
+                log.warning("not registered, so nothing new is routed; trying on: %s", error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 1.0)
+                # Sign of life of HAProxy: registering a dead one would only puzzle.
+                await self._fast.run("get var proc.boot")
+            else:
+                return
+
+    async def _work(self, *jobs: Coroutine[None, None, None]) -> None:
+        """Run side by side; the first error ends all."""
+        self._tasks = [asyncio.create_task(job) for job in jobs]
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fast.close()
+        self._slow.close()

@@ -1,0 +1,152 @@
+"""From rows of the route table to commands for HAProxy's maps. Pure; the follower runs what is decided here.
+
+| row                       | held by HAProxy     | commands                                                       |
+|---------------------------|---------------------|----------------------------------------------------------------|
+| awake                     | nothing             | policy if new, host, then route                                |
+| awake                     | the same route      | none                                                           |
+| awake                     | another route       | delete the old entries first: `add map` would make a second    |
+| asleep, refused, purged   | nothing             | none                                                           |
+| asleep, refused, purged   | a route             | delete route, then host; its streams are followed to their end |
+"""
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from innkeeper.gateway.haproxy import quote
+from innkeeper.gateway.settings import HOST
+from innkeeper.gateway.statements import RouteRow
+
+WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,50}\Z")
+"""Fits the tables' keys with a generation behind it; longer keys would be cut and share a count."""
+
+NO_POLICY = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What HAProxy's maps hold for one workspace. ``route`` = activation|ip|port|policy."""
+
+    host: str
+    route: str
+
+    @property
+    def activation(self) -> str:
+        """``id.generation``: the key under which requests in flight are counted."""
+        return self.route.split("|")[0]
+
+    @property
+    def address(self) -> str:
+        """``ip:port``, as HAProxy prints it."""
+        _, ip, port, _ = self.route.split("|")
+        return f"{ip}:{port}"
+
+
+@dataclass(slots=True)
+class Plan:
+    """Commands by when they run: ``prepare`` and ``awaken`` first and in this order, then ``withdraw``."""
+
+    prepare: list[str] = field(default_factory=list[str])
+    awaken: list[str] = field(default_factory=list[str])
+    withdraw: list[str] = field(default_factory=list[str])
+    held: dict[str, Held | None] = field(default_factory=dict[str, "Held | None"])
+    """What will be held afterwards, by workspace, for those that change."""
+    taken: dict[str, Held] = field(default_factory=dict[str, Held])
+    """What was held before, for those whose route goes away or is replaced."""
+    refused: list[str] = field(default_factory=list[str])
+    """Rows that cannot be served, each with the reason."""
+    policies: set[str] = field(default_factory=set[str])
+
+
+def plan(
+    rows: Iterable[RouteRow], *, held: Mapping[str, Held], policies: Collection[str], static: Collection[str]
+) -> Plan:
+    """The table above."""
+    result = Plan()
+    for row in rows:
+        before = held.get(row.workspace_id)
+        after = None
+        if row.status == "awake":
+            wrong = _wrong(row, static)
+            if wrong:
+                result.refused.append(wrong)
+            else:
+                after = _wanted(row, result, policies)
+        if after == before:
+            continue
+        if before is not None:
+            result.taken[row.workspace_id] = before
+            commands = result.awaken if after else result.withdraw
+            commands.append(f"del map routes.map {row.workspace_id}")
+            commands.append(f"del map hosts.map {before.host}")
+        if after is not None:
+            result.awaken.append(f"add map hosts.map {after.host} {row.workspace_id}")
+            result.awaken.append(f"add map routes.map {row.workspace_id} {after.route}")
+        result.held[row.workspace_id] = after
+    return result
+
+
+def is_probe(idle: Mapping[str, Any], *, path: str, agent: str) -> bool:
+    """Whether a request is one that must neither wake nor count: an exact path, or an agent that contains a word."""
+    if path in _paths(idle):
+        return True
+    return any(word in agent.lower() for word in _agents(idle))
+
+
+def _wanted(row: RouteRow, result: Plan, policies: Collection[str]) -> Held:
+    name = policy(row.idle)
+    if name != NO_POLICY and name not in policies and name not in result.policies:
+        result.policies.add(name)
+        result.prepare += [f"add map probe-paths.map {quote(f'{name}:{path}')} 1" for path in _paths(row.idle)]
+        result.prepare += [f"add map probe-agents.map {quote(_pattern(name, word))} 1" for word in _agents(row.idle)]
+    return Held(row.host, f"{activation(row)}|{row.ip}|{row.port}|{name}")
+
+
+def activation(row: RouteRow) -> str:
+    """The key under which HAProxy counts what is in flight to this activation."""
+    return f"{row.workspace_id}.{row.generation}"
+
+
+def policy(idle: Mapping[str, Any]) -> str:
+    """A name for one set of probe rules; workspaces of one application share it."""
+    paths, agents = _paths(idle), _agents(idle)
+    if not paths and not agents:
+        return NO_POLICY
+    return hashlib.sha256(json.dumps([paths, agents]).encode()).hexdigest()[:16]
+
+
+def _paths(idle: Mapping[str, Any]) -> list[str]:
+    """No path of a request has a blank or a control character in it, so such a rule never matches."""
+    found = [*idle.get("ignore_paths", ()), *filter(None, [idle.get("health_path")])]
+    return sorted({path for path in found if path.isascii() and path.isprintable() and " " not in path})
+
+
+def _agents(idle: Mapping[str, Any]) -> list[str]:
+    # An empty word would be part of every agent.
+    return sorted({word.lower() for word in idle.get("probe_agents", ()) if word})
+
+
+def _pattern(name: str, word: str) -> str:
+    """A regular expression for HAProxy in which nothing of the word has a meaning."""
+    escaped = "".join(char if char.isalnum() and char.isascii() else _hex(char) for char in word)
+    return f"^{name}:.*{escaped}"
+
+
+def _hex(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode())
+
+
+def _wrong(row: RouteRow, static: Collection[str]) -> str | None:
+    if not HOST.match(row.host) or not WORKSPACE_ID.match(row.workspace_id):
+        return f"workspace {row.workspace_id!r}: {row.host!r} is not a host name that can be routed"
+    if row.host in static:
+        return f"workspace {row.workspace_id}: the host {row.host} is the product's own"
+    try:
+        ipaddress.ip_address(row.ip or "")
+    except ValueError:
+        return f"workspace {row.workspace_id}: {row.ip!r} is not an IP address"
+    return None

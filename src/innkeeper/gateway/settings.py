@@ -1,0 +1,95 @@
+"""What one gateway needs to know. Written as ``agent.json`` beside HAProxy's configuration, read back by the agent."""
+
+import dataclasses
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\Z")
+"""A host name as the maps hold it: lower case, no port, no trailing dot. Nothing in it means anything to HAProxy."""
+
+SECRET = re.compile(r"[A-Za-z0-9_-]{16,128}\Z")
+GATEWAY_ID = re.compile(r"[A-Za-z0-9._-]{1,63}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """One gateway: one HAProxy and its agent. Times in seconds of real time.
+
+    ``directory``: configuration, maps, sockets and the agent's journal; made with mode 0700, owned by this gateway
+    alone. ``listen``: where customers arrive, ``ip:port`` with brackets around IPv6. ``parent``: the domain all
+    workspaces are under. ``static``: host -> ``ip:port`` for hub, admin and mail. ``database``: DSN of the role
+    ``innkeeper_gateway``. ``probe_secret``: by it HAProxy knows a question of its own agent.
+    """
+
+    directory: Path
+    gateway_id: str
+    listen: tuple[str, ...]
+    parent: str
+    database: str = field(repr=False)
+    probe_secret: str = field(repr=False)
+    static: Mapping[str, str] = field(default_factory=dict[str, str])
+    hold: float = 60.0
+    """How long a request for a sleeper is held at most before it gets 503."""
+    page_after: float = 2.0
+    """A browser's navigation gets the waking page after this."""
+    read_every: float = 5.0
+    """Between two readings of the counters; a reading is fresh for 60 s, so 5 s forgives eleven failures."""
+    leave_grace: float = 5.0
+    """A gateway that leaves lets running requests end for this long, then cuts them."""
+    threads: int = 2
+    table_entries: int = 200_000
+    """Workspaces that can be counted at once: at least four times those awake, since a full table forgets."""
+    asks_per_source: int = 2_000
+    """Requests for sleepers and unknown hosts that one address may send in 10 s; beyond it gets 429."""
+
+    def __post_init__(self) -> None:
+        """Refuse, in one line, what would end up in HAProxy's configuration as something else."""
+        if not GATEWAY_ID.match(self.gateway_id):
+            message = f"gateway id {self.gateway_id!r}: use 1 to 63 letters, digits, dots, dashes"
+            raise ValueError(message)
+        for host in (self.parent, *self.static):
+            if not HOST.match(host):
+                message = f"{host!r} is not a host name in lower case without a port"
+                raise ValueError(message)
+        if not self.listen:
+            raise ValueError("a gateway needs at least one address to listen on")
+        for address in (*self.listen, *self.static.values()):
+            split_address(address)
+        if not SECRET.match(self.probe_secret):
+            raise ValueError("the probe secret must be 16 to 128 letters and digits: generate one")
+        # A hold ends in whole seconds inside HAProxy; zero would refuse every wake.
+        if self.hold < 1 or self.page_after < 0 or self.read_every <= 0:
+            raise ValueError("hold must be at least 1 s, page_after not negative and read_every positive")
+
+    def to_json(self) -> str:
+        """The form ``from_json`` reads. Contains secrets: only for a file of mode 0600."""
+        values = dataclasses.asdict(self)
+        return json.dumps({**values, "directory": str(self.directory)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "GatewaySettings":
+        """Inverse of ``to_json``."""
+        values: dict[str, Any] = json.loads(text)
+        values["directory"] = Path(values["directory"])
+        values["listen"] = tuple(values["listen"])
+        return cls(**values)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``ip:port`` or ``[ip]:port`` -> (ip, port); ``ValueError`` in one line for anything else."""
+    ip, _, port = address.rpartition(":")
+    bare = ip[1:-1] if ip.startswith("[") and ip.endswith("]") else ip
+    try:
+        parsed = ipaddress.ip_address(bare)
+        number = int(port)
+    except ValueError:
+        parsed, number = None, 0
+    if parsed is None or not 0 < number < 65536 or (parsed.version == 6) != ip.startswith("["):  # noqa: PLR2004
+        message = f"{address!r} is not an address: use 127.0.0.1:8080 or [::1]:8080"
+        raise ValueError(message)
+    return bare, number
