@@ -123,9 +123,9 @@ def _set(
     version = _next_version(session)
     session.execute(
         "UPDATE routes SET status = %(status)s, generation = coalesce(%(generation)s, generation), ip = %(ip)s,"
-        " port = %(port)s, refusal = %(refusal)s, retry_after = %(retry_after)s,"
+        " port = %(port)s, refusal = %(refusal)s, retry_after = %(retry_after)s::int,"
         " refused_until_real_at = CASE WHEN NOT %(lasting)s THEN clock_timestamp() +"
-        " make_interval(secs => %(retry_after)s) END,"
+        " make_interval(secs => %(retry_after)s::int) END,"
         " close_after_real_at = clock_timestamp() + %(close_in)s::interval, version = %(version)s"
         " WHERE workspace_id = %(id)s AND status <> 'purged'",
         {
