@@ -1,0 +1,226 @@
+"""What pages say about a workspace and an operation: words, buttons and times. Pure; now is an argument.
+
+Called by dashboard.py and progress.py. Buttons are the requests that model/lifecycle.py takes in that state and that
+customers may make themselves; everything else is for operators.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from innkeeper.model import lifecycle
+from innkeeper.model.domain import Domain
+from innkeeper.model.idleness import WINDOW, sleeps_at
+from innkeeper.model.lifecycle import Request
+from innkeeper.model.people import Membership, Role
+from innkeeper.model.retention import KEPT
+from innkeeper.model.workspace import Operation, State, Workspace
+
+SELF_SERVICE = (Request.WAKE, Request.RETRY, Request.DEACTIVATE)
+"""In the order of the buttons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How a state is shown: the chip's text, its colour (a class in hub.css) and a sentence."""
+
+    label: str
+    tone: str
+    sentence: str
+
+
+STATES = {
+    State.PROVISIONING: Words("Being set up", "busy", "Its database and process are being made."),
+    State.ACTIVE: Words("Awake", "good", "It answers requests."),
+    State.DEACTIVATING: Words("Falling asleep", "busy", "Its process is being stopped; its data stay."),
+    State.DEACTIVATED: Words("Asleep", "quiet", "Its data are kept. The next visit wakes it."),
+    State.WAKING: Words("Waking up", "busy", "Its process is starting."),
+    State.PURGING: Words("Being purged", "bad", "Its data are being destroyed for ever."),
+    State.PURGED: Words("Purged", "gone", "Its data were destroyed for ever. Its address is never given out again."),
+}
+
+SUSPENDED = Words("Suspended", "bad", "It was suspended by the operator: visits do not wake it. Contact support.")
+
+BUTTONS = {
+    Request.WAKE: "Wake up",
+    Request.RETRY: "Try again",
+    Request.DEACTIVATE: "Put to sleep",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line of a card: a label, and either words or a moment."""
+
+    label: str
+    text: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One workspace on the dashboard."""
+
+    slug: str
+    url: str
+    words: Words
+    facts: tuple[Fact, ...]
+    buttons: tuple[tuple[str, str], ...]
+    secrets: tuple[str, ...]
+    problem: str | None
+    operation_id: str | None
+    reachable: bool
+
+
+def card(
+    *, workspace: Workspace, membership: Membership, secrets: Sequence[str], domain: Domain, now: datetime
+) -> Card:
+    """A workspace as its customer sees it."""
+    suspended = workspace.suspended and workspace.state is not State.PURGED
+    moving = workspace.state not in lifecycle.SETTLED
+    problem = workspace.problem
+    return Card(
+        slug=workspace.slug,
+        url=domain.url(workspace.slug),
+        words=SUSPENDED if suspended else STATES[workspace.state],
+        facts=tuple(facts(workspace=workspace, now=now)),
+        buttons=tuple((request.value, BUTTONS[request]) for request in buttons(workspace, membership)),
+        secrets=tuple(secrets) if membership.role is Role.OWNER else (),
+        problem=None if problem is None else problem.message,
+        operation_id=workspace.operation_id if moving else None,
+        reachable=workspace.state in {State.ACTIVE, State.DEACTIVATED, State.WAKING} and not suspended,
+    )
+
+
+def buttons(workspace: Workspace, membership: Membership) -> list[Request]:
+    """What this member may ask for now."""
+    if membership.role is Role.MEMBER:
+        return []
+    takes = lifecycle.allowed(workspace.state)
+    offered = [request for request in SELF_SERVICE if request in takes]
+    if workspace.problem is None or Request.WAKE in offered:
+        offered = [request for request in offered if request is not Request.RETRY]
+    if workspace.suspended:
+        offered = [request for request in offered if request is Request.DEACTIVATE]
+    return offered
+
+
+def facts(*, workspace: Workspace, now: datetime) -> list[Fact]:
+    """Last traffic, when it sleeps and when its data would be purged; unknown is said, never guessed."""
+    last = workspace.last_traffic_at
+    found = [Fact("Last traffic", "none seen yet" if last is None else ago(last, now), last)]
+    match workspace.state:
+        case State.ACTIVE if workspace.activated_at is not None:
+            due = sleeps_at(activated_at=workspace.activated_at, last_traffic_at=last)
+            found.append(Fact("Falls asleep", f"{until(due, now)} unless somebody visits", due))
+            found.append(Fact("Data purged", f"never while it is used; {KEPT.days} days after it falls asleep"))
+        case State.DEACTIVATED:
+            since = workspace.deactivated_at
+            found.append(Fact("Asleep", "since just now" if since is None else f"since {ago(since, now)}", since))
+            found.append(_purge(workspace, now))
+        case State.PROVISIONING | State.WAKING:
+            hours = WINDOW // timedelta(hours=1)
+            found.append(Fact("Falls asleep", f"after {hours} hours without a visit"))
+        case _:
+            pass
+    return found
+
+
+def _purge(workspace: Workspace, now: datetime) -> Fact:
+    if workspace.held_by is not None:
+        return Fact("Data purged", "not while a legal hold lasts")
+    if workspace.purge_at is None:
+        return Fact("Data purged", f"{KEPT.days} days after it fell asleep, unless it is woken")
+    return Fact("Data purged", f"{until(workspace.purge_at, now)} unless it is woken", workspace.purge_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of an operation's progress. ``current``: being worked on."""
+
+    message: str
+    at: datetime
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An operation as its page shows it. ``trouble`` is what went wrong, for good or for now."""
+
+    title: str
+    steps: tuple[Step, ...]
+    state: str
+    trouble: str | None
+    slug: str
+    url: str
+    leads_to: str
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state != "running"
+
+
+TITLES = {
+    "create": ("Setting up {}", "{} is running", "{} could not be set up"),
+    "wake": ("Waking {}", "{} is awake", "{} could not be woken"),
+    "retry": ("Trying {} again", "{} is back", "{} still does not run"),
+    "deactivate": ("Putting {} to sleep", "{} is asleep", "{} could not be put to sleep"),
+}
+
+
+def progress(
+    *, operation: Operation, workspace: Workspace, events: Sequence[tuple[str, datetime]], domain: Domain
+) -> Progress:
+    """``events``: (message, time), oldest first."""
+    running, done, failed = TITLES.get(operation.kind, ("Changing {}", "{} was changed", "{} was not changed"))
+    title = {"running": running, "done": done, "cancelled": "{} was asked for something else"}.get(
+        operation.state, failed
+    )
+    trouble = None
+    if operation.error is not None:
+        trouble = str(operation.error.get("message") or operation.error.get("reason") or "it failed")
+    elif operation.state == "running" and workspace.problem is not None and workspace.operation_id == operation.id:
+        trouble = f"{workspace.problem.message} It is tried again by itself."
+    last = len(events) - 1
+    url = domain.url(workspace.slug)
+    return Progress(
+        title=title.format(workspace.slug),
+        steps=tuple(
+            Step(message, at, current=operation.state == "running" and number == last)
+            for number, (message, at) in enumerate(events)
+        ),
+        state=operation.state,
+        trouble=trouble,
+        slug=workspace.slug,
+        url=url,
+        leads_to=url if operation.kind in {"create", "wake", "retry"} else "/",
+    )
+
+
+# --- times in words --------------------------------------------------------------------------------------------------
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """`3 hours ago`."""
+    return "just now" if now - then < timedelta(minutes=1) else f"{_span(now - then)} ago"
+
+
+def until(then: datetime, now: datetime) -> str:
+    """`in 3 hours`."""
+    return "any moment now" if then - now < timedelta(minutes=1) else f"in {_span(then - now)}"
+
+
+def _span(length: timedelta) -> str:
+    minutes = int(length.total_seconds() // 60)
+    for unit, size, limit in (("minute", 1, 60), ("hour", 60, 48 * 60), ("day", 24 * 60, None)):
+        if limit is None or minutes < limit:
+            count = minutes // size
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    raise AssertionError
+
+
+def absolute(at: datetime) -> str:
+    """`24 Nov 2026, 17:12 UTC`, the same in every locale."""
+    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    return f"{at.day} {months[at.month - 1]} {at.year}, {at:%H:%M} UTC"
