@@ -13,6 +13,22 @@ from innkeeper.model.app import PLACEHOLDERS, App
 from innkeeper.model.workspace import ActivationRef
 from innkeeper.ports import ActivationSpec
 
+SERVER = """
+import os, socketserver
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.rfile.readline()
+        self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    request_queue_size = 128
+
+Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+"""
+"""Source of a program that answers every request with 200 until it is ended."""
+
 VALUES = {name: f"the-{name}" for name in PLACEHOLDERS - {"host", "port"}}
 
 

@@ -45,7 +45,7 @@ class LocalRuntime:
                 raise StaleGenerationError(f"{ref} was stopped and does not start again")
             self._refuse_two_at_once(ref)
             record = self._records.read(ref)
-            if record is not None and _lives(record):
+            if record is not None and self._runs_on(ref, record):
                 return
             if record is not None and record.pid is not None:
                 # What an application that died left behind in its session goes before the next one comes.
@@ -140,6 +140,16 @@ class LocalRuntime:
             other = self._records.read(replace(ref, generation=generation)) if generation < ref.generation else None
             if other is not None and other.pid is not None and endings.remains(other.pid, other.identity):
                 raise TemporaryError(f"{ref} does not start while generation {generation} still runs", delay=0.1)
+
+    def _runs_on(self, ref: ActivationRef, record: Record) -> bool:
+        """Whether it is the application that lives, or what a dead worker left at the gate (which ends by itself)."""
+        if record.pid is None or not _lives(record):
+            return False
+        if not record.released:
+            if not spawn.passed(record.pid, record.identity):
+                return False
+            self._records.write(ref, replace(record, released=True))
+        return True
 
     def _empty_home(self, ref: ActivationRef) -> None:
         self._records.folder(ref).mkdir(exist_ok=True, mode=0o700)

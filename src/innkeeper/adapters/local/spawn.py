@@ -7,11 +7,15 @@ running application that nobody knows of. Costs about a millisecond.
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from innkeeper.adapters.local.processes import look
+import psutil
+
+from innkeeper.adapters.local.processes import alive, look
 from innkeeper.model.errors import TemporaryError
 
 _FILE_LIMIT_BLOCKS = 2 * 1024 * 1024
@@ -25,6 +29,11 @@ ulimit -f {_FILE_LIMIT_BLOCKS}
 unset INNKEEPER_GATE PWD OLDPWD
 exec "$@"
 """
+
+_GATE_NAME = "innkeeper-gate"
+
+_GATE_WAIT = 2.0
+"""Seconds. A held process whose worker died ends within a millisecond."""
 
 _DASH = "/bin/dash"
 
@@ -57,7 +66,7 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], folder: Pat
     reader, writer = os.pipe()
     try:
         child = subprocess.Popen(
-            [*_shell(), "-c", _GATE, "innkeeper-gate", *_unset(), *command],
+            [*_shell(), "-c", _GATE, _GATE_NAME, *_unset(), *command],
             stdin=reader,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -75,6 +84,19 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], folder: Pat
     # Present even if it ended already: nobody but us can wait for it.
     seen = look(child.pid)
     return Held(child.pid, seen.identity if seen else "", writer)
+
+
+def passed(pid: int, identity: str) -> bool:
+    """Whether a process whose worker died became the program. Waits the moment it takes a held one to end."""
+    deadline = time.monotonic() + _GATE_WAIT
+    while alive(pid, identity):
+        with suppress(psutil.Error):
+            if _GATE_NAME not in psutil.Process(pid).cmdline():
+                return alive(pid, identity)
+        if time.monotonic() > deadline:
+            raise TemporaryError(f"process {pid} does not leave the gate; the worker that started it may be frozen")
+        time.sleep(0.001)
+    return False
 
 
 def reap(pid: int) -> int | None:
