@@ -32,7 +32,7 @@ def read(text: bytes) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UnreadableError(f"{place}{error.problem or error.context}") from None
+        raise UnreadableError(f"{place}{', '.join(filter(None, (error.context, error.problem)))}") from None
     except yaml.YAMLError as error:
         raise UnreadableError(str(error).splitlines()[0]) from None
     except RecursionError:
