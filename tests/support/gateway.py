@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -117,19 +117,19 @@ class Gateway:
 
     # --- the control plane -------------------------------------------------------------------------------------------
 
-    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    def rows(self, statement: LiteralString, *values: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.dsns.superuser, autocommit=True) as connection:
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
-    def one(self, statement: str, *values: object) -> Any:
+    def one(self, statement: LiteralString, *values: object) -> Any:
         return self.rows(statement, *values)[0][0]
 
     def workspace(self, name: str, **idle: object) -> Site:
         with psycopg.connect(self.dsns.superuser) as connection:
             connection.execute(
-                "INSERT INTO customers (id, name, contact_name, contact_email, plan) VALUES ('c', 'c', 'c', 'c', 'free')"
-                " ON CONFLICT DO NOTHING"
+                "INSERT INTO customers (id, name, contact_name, contact_email, plan)"
+                " VALUES ('c', 'c', 'c', 'c', 'free') ON CONFLICT DO NOTHING"
             )
             connection.execute(
                 "INSERT INTO apps (id, name, version, spec) VALUES ('a', 'a', '1', '{}') ON CONFLICT DO NOTHING"

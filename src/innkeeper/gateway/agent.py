@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.endpoint import Endpoint, serve
@@ -120,7 +120,7 @@ class Agent:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[bool]:
+def _alone() -> Generator[bool]:
     """Whether no other agent runs on this directory: two would count everything twice. The kernel frees the lock."""
     with open(LOCK, "w", encoding="utf-8") as file:  # noqa: PTH123 - relative on purpose
         try:

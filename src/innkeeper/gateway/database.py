@@ -7,10 +7,11 @@ next statement; who called decides when to try again.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg import sql
 
 from innkeeper.model.errors import TemporaryError
 
@@ -50,7 +51,7 @@ class Database:
         """Names of channels as notifications arrive; first None, once, when listening has begun."""
         async with self._guarded(limit=TIMEOUT) as connection:
             for channel in channels:
-                await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         yield None
         while True:
             # A server that froze sends no notification and no error: ask it now and then.
@@ -67,7 +68,7 @@ class Database:
                 await connection.close()
 
     @contextlib.asynccontextmanager
-    async def _guarded(self, limit: float | None = TIMEOUT) -> AsyncIterator[_Connection]:
+    async def _guarded(self, limit: float | None = TIMEOUT) -> AsyncGenerator[_Connection]:
         try:
             async with asyncio.timeout(limit):
                 if self._connection is None:
