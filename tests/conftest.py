@@ -5,6 +5,8 @@ import pytest
 pytest.register_assert_rewrite("support")
 
 pytest_plugins = [
+    "support.gateway",
+    "support.house",
     "support.loopback_only",
     "support.postgres",
     "support.reporting",

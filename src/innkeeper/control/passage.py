@@ -41,7 +41,7 @@ def step(house: House) -> None:
             )
             operations.finish(session, passage.operation_id)
             return
-        due = passages.next_due(session, after=now.business)
+        due = passages.next_due(session, after=now.business, window=idleness.WINDOW)
         target = passage.target_at if due is None else min(due, passage.target_at)
         clock.advance_to(session, target)
         operations.event(session, passage.operation_id, step="advance", message=f"On to {target:%Y-%m-%d %H:%M:%S} UTC")
@@ -55,8 +55,9 @@ def _unsettled(session: Session, *, since: datetime, now: Moment) -> str | None:
     if behind and now.real - since < PATIENCE:
         traffic.ask_for_readings(session)
         return f"gateways {', '.join(behind)} have not been read since"
-    newest = max([reading.read_real_at for reading in readings if reading.read_real_at] + [since])
-    if not sweeps.ran_since(session, SWEEPS, newest):
+    # A sweep counts once it began after a reading that came after the move (or after patience has run out).
+    patient = now.real - since < PATIENCE
+    if not sweeps.ran_since(session, SWEEPS, since, informed=patient):
         return "sweeps have not run since"
     moving = passages.moving(session)
     return f"{moving} workspaces are on their way" if moving else None

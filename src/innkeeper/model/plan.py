@@ -13,6 +13,9 @@ Rising (provisioning, waking; active when its process ended):
 | not healthy yet                        | await-health    |
 | healthy                                | publish         |
 
+Staying (active): rest while it runs, is healthy and its route leads there; publish when only the route or an old
+problem is behind; rise again when its process ended.
+
 Falling (deactivating):
 
 | activation | seen                                  | step            |
@@ -96,13 +99,12 @@ def _rise(workspace: Workspace, seen: Seen) -> Step:
 
 
 def _stay(workspace: Workspace, seen: Seen) -> Step:
-    runs = seen.runtime is not None and seen.runtime.life is Life.RUNNING
-    if Step.START not in seen.done and runs and seen.healthy:
-        same = seen.runtime is not None and seen.runtime.address == seen.route.address
-        return Step.REST if same and workspace.problem is None else Step.PUBLISH
-    if Step.START not in seen.done and runs:
+    runtime = seen.runtime
+    if runtime is None or runtime.life is not Life.RUNNING:
+        return _rise(workspace, seen)
+    if not seen.healthy:
         return Step.AWAIT_HEALTH
-    return _rise(workspace, seen)
+    return Step.REST if runtime.address == seen.route.address and workspace.problem is None else Step.PUBLISH
 
 
 def _fall(workspace: Workspace, seen: Seen) -> Step:

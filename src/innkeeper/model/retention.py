@@ -15,7 +15,7 @@ FIRST_NOTICE = timedelta(days=7)
 LAST_NOTICE = timedelta(days=1)
 NOTICE_RETRY = timedelta(hours=6)
 """Business time until a notice that nobody accepted is tried again."""
-BREAKER_RETRY = timedelta(hours=1)
+BREAKER_RETRY = timedelta(days=1)
 """Business time until a purge that the open breaker stopped is looked at again."""
 
 

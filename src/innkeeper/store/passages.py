@@ -1,7 +1,7 @@
 """Requested passages of business time, and what they have to stop for."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from psycopg.rows import class_row
@@ -48,13 +48,18 @@ def finish(session: Session) -> None:
     session.execute("UPDATE clock_passages SET finished = true WHERE NOT finished")
 
 
-def next_due(session: Session, *, after: datetime) -> datetime | None:
-    """The next instant of business time at which a sweep will find something."""
+def next_due(session: Session, *, after: datetime, window: timedelta) -> datetime | None:
+    """The next instant of business time at which a sweep will find something new.
+
+    For the awake that is the end of their ``window`` without traffic. Those past it that stay awake (an open stream,
+    unknown traffic) are judged again every few minutes, which is no reason to stop there.
+    """
     row = session.execute(
-        "SELECT least((SELECT min(idle_due_at) FROM workspaces WHERE state = 'active' AND idle_due_at > %(after)s),"
+        "SELECT least((SELECT min(greatest(activated_at, last_traffic_at)) + %(window)s FROM workspaces"
+        "   WHERE state = 'active' AND greatest(activated_at, last_traffic_at) + %(window)s > %(after)s),"
         " (SELECT min(retention_due_at) FROM workspaces WHERE state = 'deactivated' AND held_by IS NULL"
         "   AND retention_due_at > %(after)s)) AS at",
-        {"after": after},
+        {"after": after, "window": window},
     ).fetchone()
     return None if row is None else cast("datetime | None", row["at"])
 

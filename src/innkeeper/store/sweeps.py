@@ -69,11 +69,16 @@ def end(session: Session, name: str) -> None:
     session.execute("UPDATE sweeps SET finished_real_at = clock_timestamp() WHERE name = %s", (name,))
 
 
-def ran_since(session: Session, names: list[str], since: datetime) -> bool:
-    """Whether each of these has begun after ``since`` (real time) and ended."""
+def ran_since(session: Session, names: list[str], since: datetime, *, informed: bool) -> bool:
+    """Whether each of these has begun after ``since`` (real time) and ended.
+
+    ``informed``: and every registered gateway was read between ``since`` and its beginning.
+    """
     row = session.execute(
-        "SELECT count(*)::int AS n FROM sweeps WHERE name = ANY(%s) AND started_real_at > %s"
-        " AND finished_real_at IS NOT NULL",
-        (names, since),
+        "SELECT count(*)::int AS n FROM sweeps s WHERE name = ANY(%(names)s) AND started_real_at > %(since)s"
+        " AND finished_real_at IS NOT NULL AND (NOT %(informed)s OR NOT EXISTS (SELECT FROM gateways g"
+        " WHERE g.ended_real_at IS NULL AND NOT EXISTS (SELECT FROM gateway_reads r WHERE r.gateway_id = g.gateway_id"
+        " AND r.boot_id = g.boot_id AND r.real_at > %(since)s AND r.real_at < s.started_real_at)))",
+        {"names": names, "since": since, "informed": informed},
     ).fetchone()
     return row is not None and row["n"] == len(names)
