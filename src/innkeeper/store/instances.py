@@ -34,9 +34,12 @@ def insert(session: Session, instance: Instance) -> None:
     )
 
 
-def move(session: Session, instance_id: str, *, host: str, port: int) -> None:
-    """The server answers at another address now (local mode after a restart on another port)."""
-    session.execute("UPDATE instances SET host = %s, port = %s WHERE id = %s", (host, port, instance_id))
+def move(session: Session, instance_id: str, *, host: str, port: int, admin_secret: str) -> None:
+    """The same server is elsewhere now (local mode: after a restart on another port, or in a copied data directory)."""
+    session.execute(
+        "UPDATE instances SET host = %s, port = %s, admin_secret = %s WHERE id = %s",
+        (host, port, admin_secret, instance_id),
+    )
 
 
 def set_state(session: Session, instance_id: str, state: str) -> None:

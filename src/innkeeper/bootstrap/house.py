@@ -1,0 +1,60 @@
+"""Builds what the control layer works with: state database and ports. Called by web.py and working.py."""
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+
+from innkeeper.adapters.http_health import HttpHealth
+from innkeeper.adapters.keyfile import KeyFile
+from innkeeper.adapters.local.mail import MailFolder
+from innkeeper.adapters.local.runtime import LocalRuntime
+from innkeeper.adapters.postgres import PostgresServers
+from innkeeper.bootstrap.local import MAIL_SENDER, OPERATOR_MAIL, Local
+from innkeeper.control.house import House
+from innkeeper.logs.redaction import Secret
+from innkeeper.model.domain import Domain
+from innkeeper.settings import HouseSettings, StateSettings
+from innkeeper.store.session import Database
+
+
+@contextmanager
+def opened_state(state: StateSettings, *, application: str) -> Generator[Database]:
+    """The state database, closed at the end."""
+    database = Database(state.dsn.reveal(), application=application, size=state.connections)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def opened_house(database: Database, house: HouseSettings, domain: Domain) -> Generator[House]:
+    """Every port's implementation. Nothing outside is asked before it is needed."""
+    with ExitStack() as stack:
+        servers = PostgresServers()
+        stack.callback(servers.close)
+        yield House(
+            database=database,
+            runtime=LocalRuntime(house.runtime_folder),
+            health=HttpHealth(),
+            servers=servers,
+            mailer=MailFolder(house.mail_folder, sender=house.mail_sender),
+            box=KeyFile(house.key_file),
+            domain=domain,
+            operator_mail=house.operator_mail,
+        )
+
+
+def local_state(local: Local, *, connections: int) -> StateSettings:
+    """The state database of local mode, as the application's role."""
+    return StateSettings(Secret(local.state_dsn("innkeeper_app")), connections)
+
+
+def local_house(local: Local) -> HouseSettings:
+    """The rest of it."""
+    return HouseSettings(
+        key_file=local.key_file,
+        runtime_folder=local.data.workspaces,
+        mail_folder=local.data.outbox,
+        mail_sender=MAIL_SENDER,
+        operator_mail=OPERATOR_MAIL,
+    )

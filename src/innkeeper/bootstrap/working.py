@@ -1,0 +1,33 @@
+"""The worker process. Called by child.py for local mode and by ``inn serve worker``."""
+
+import signal
+
+from innkeeper.adapters.local.leash import Tied
+from innkeeper.bootstrap.house import local_house, local_state, opened_house, opened_state
+from innkeeper.bootstrap.local import Local
+from innkeeper.model.domain import Domain
+from innkeeper.settings import HouseSettings, StateSettings
+from innkeeper.worker import Worker, WorkerSettings
+
+CONNECTIONS = 12
+"""To the state database: one a converging thread, and the ticks'."""
+
+
+def work(state: StateSettings, house: HouseSettings, domain: Domain, tied: Tied | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT; every claim is given back before it returns."""
+    with (
+        opened_state(state, application="innkeeper worker") as database,
+        opened_house(database, house, domain) as made,
+    ):
+        worker = Worker(made, WorkerSettings())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: worker.stop())
+        if tied is not None:
+            tied.ready()
+        worker.run()
+
+
+def work_local(local: Local, tied: Tied) -> None:
+    """The worker of ``inn dev``."""
+    tied.wait()
+    work(local_state(local, connections=CONNECTIONS), local_house(local), local.domain, tied)

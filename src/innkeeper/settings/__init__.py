@@ -1,0 +1,87 @@
+"""What a process must be told: frozen groups, passed on, never global. Each field says its unit and why it is so.
+
+``inn serve`` and ``inn db`` read them from the environment (environment.py, the only module that loads pydantic); local
+mode makes the same groups from its data directory (bootstrap/local.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from innkeeper.logs.redaction import Secret
+from innkeeper.model.domain import Domain
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """``form``: json for a log collector, console for a person. ``level``: a name of the logging module."""
+
+    form: Literal["json", "console"] = "json"
+    level: str = "INFO"
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """The state database. ``connections``: the most one process opens; each is held for milliseconds."""
+
+    dsn: Secret
+    connections: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Where an HTTP process listens. In a cluster all addresses, because the pod's own is not known beforehand.
+
+    ``metrics_port``: /metrics has a port of its own, so that no route from outside ever leads to it; 0: none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    metrics_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """The OpenID Connect issuer. ``back_channel``: where this process reaches it if not where browsers do."""
+
+    issuer: str
+    client_id: str
+    client_secret: Secret | None = None
+    back_channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicSettings:
+    """Addresses as browsers see them. Hub and console are on hosts that no workspace can set cookies for."""
+
+    hub_url: str
+    admin_url: str
+    workspaces: Domain
+
+
+@dataclass(frozen=True, slots=True)
+class HouseSettings:
+    """What the control layer needs beside the state database.
+
+    ``key_file``: key-encryption keys of sealed secrets. ``runtime_folder`` and ``mail_folder``: where the local runtime
+    keeps activations and where mails are put. ``operator_mail``: asked when no member of a customer can be reached.
+    """
+
+    key_file: Path
+    runtime_folder: Path
+    mail_folder: Path
+    mail_sender: str = "Innkeeper <innkeeper@localhost>"
+    operator_mail: str = "operator@localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProcessSettings:
+    """One gateway: HAProxy and its agent (gateway/settings.py says more). ``listen``: ip:port, brackets around IPv6."""
+
+    directory: Path
+    gateway_id: str
+    listen: tuple[str, ...]
+    dsn: Secret
+    probe_secret: Secret
+    static: Mapping[str, str] = field(default_factory=dict[str, str])
