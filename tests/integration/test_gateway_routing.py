@@ -15,7 +15,7 @@ BANK = f"bank.{PARENT}"
 # Each is a whole message, and who may answer it: an app's name, or None for nobody but the gateway itself.
 CORPUS: dict[str, tuple[bytes, str | None]] = {
     "control: plain": (f"GET /echo HTTP/1.1\r\nHost: {SHOP}\r\n\r\n".encode(), "shop"),
-    "upper case": (f"GET /echo HTTP/1.1\r\nHost: SHOP.Apps.LocalHost\r\n\r\n".encode(), "shop"),
+    "upper case": (b"GET /echo HTTP/1.1\r\nHost: SHOP.Apps.LocalHost\r\n\r\n", "shop"),
     "trailing dot": (f"GET /echo HTTP/1.1\r\nHost: {SHOP}.\r\n\r\n".encode(), "shop"),
     "port": (f"GET /echo HTTP/1.1\r\nHost: {SHOP}:8080\r\n\r\n".encode(), "shop"),
     "another port": (f"GET /echo HTTP/1.1\r\nHost: {SHOP}:1\r\n\r\n".encode(), "shop"),
