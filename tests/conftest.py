@@ -5,6 +5,7 @@ import pytest
 pytest.register_assert_rewrite("support")
 
 pytest_plugins = [
+    "support.admin",
     "support.gateway",
     "support.house",
     "support.loopback_only",

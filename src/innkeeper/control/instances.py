@@ -17,7 +17,7 @@ CONNECTIONS = 400
 _HIGHEST = 1_000_000
 _NAME = re.compile(r"[a-z](?:-?[a-z0-9]){0,39}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?|::1")
-_SECRET = re.compile(r"file:/\S+|env:[A-Z_][A-Z0-9_]*")
+_SECRET = re.compile(r"file:/[^\x00-\x1f]+|env:[A-Z_][A-Z0-9_]*")
 _HIGHEST_PORT = 65535
 
 

@@ -8,7 +8,7 @@ from innkeeper.model import lifecycle
 from innkeeper.model.errors import Refused
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import Workspace
-from innkeeper.store import breakers, clock, shown
+from innkeeper.store import breakers, clock
 from innkeeper.store.session import Session
 
 
@@ -35,13 +35,6 @@ def preview(session: Session, workspace: Workspace) -> Preview:
         purge_at=workspace.purge_at,
         destroys=() if against else destroys,
     )
-
-
-def fleet(session: Session, *, after: str, limit: int) -> tuple[list[Preview], str | None]:
-    """The next sleepers for which retention is due, and the slug to go on behind (None: that was all)."""
-    slugs = shown.retention_due(session, after=after, limit=limit)
-    previews = [preview(session, verbs.find(session, slug)) for slug in slugs]
-    return [one for one in previews if one.would_go], slugs[-1] if len(slugs) == limit else None
 
 
 def _against(session: Session, workspace: Workspace) -> str | None:

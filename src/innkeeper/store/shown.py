@@ -64,3 +64,19 @@ def databases_on(session: Session, instance_id: str) -> dict[str, bool]:
         "SELECT id, database_ready FROM workspaces WHERE instance_id = %s AND state <> 'purged'", (instance_id,)
     ).fetchall()
     return {row["id"]: row["database_ready"] for row in rows}
+
+
+def happenings(
+    session: Session, *, workspace_id: str, after: tuple[str, str] | None, limit: int
+) -> list[dict[str, Any]]:
+    """A workspace's history, newest first: its audit rows and the steps of its operations. ``place`` orders equals."""
+    return session.execute(
+        "SELECT * FROM ("
+        " SELECT at, 'audit' AS kind, 'audit/' || lpad(seq::text, 20, '0') AS place, actor, action AS what,"
+        "  detail AS text, NULL AS operation FROM audit WHERE target = %(id)s"
+        " UNION ALL SELECT e.at, 'step', e.operation_id || '/' || lpad(e.seq::text, 10, '0'), NULL, e.step, e.message,"
+        "  e.operation_id FROM operation_events e JOIN operations o ON o.id = e.operation_id WHERE o.workspace_id = %(id)s"
+        ") happened WHERE %(at)s::timestamptz IS NULL OR (at, place) < (%(at)s::timestamptz, %(place)s)"
+        " ORDER BY at DESC, place DESC LIMIT %(limit)s",
+        {"id": workspace_id, "at": after and after[0], "place": after and after[1], "limit": limit},
+    ).fetchall()

@@ -1,0 +1,57 @@
+"""/v1/apps: an app is registered by the text of its spec, as the vendor wrote it."""
+
+from typing import Annotated
+
+from fastapi import Query
+from starlette.responses import Response
+
+from innkeeper.admin import routing, views
+from innkeeper.admin import schemas as s
+from innkeeper.admin.call import Reply, TheCall
+from innkeeper.control import apps as verbs
+from innkeeper.model.token import Scope
+from innkeeper.store import apps as store
+from innkeeper.store.session import Session
+
+router = routing.router("apps")
+
+SPEC_TYPES = ("application/yaml", "application/json", "text/yaml", "application/x-yaml")
+
+
+def add_app(
+    call: TheCall,
+    directory: Annotated[
+        str, Query(max_length=4096, description="What ``command`` is relative to; local mode only")
+    ] = "",
+) -> Response:
+    """Register one version of an app: the body is its spec, in YAML or JSON."""
+
+    def effect(session: Session, actor: str) -> Reply:
+        row = verbs.add(session, actor=actor, spec=call.body, directory=directory)
+        return Reply(views.app(row, spec=True), 201, {"Location": f"/v1/apps/{row['id']}"})
+
+    return call.once(effect)
+
+
+def list_apps(call: TheCall) -> Response:
+    """The newest version of every app."""
+
+    def query(session: Session) -> Reply:
+        items = [views.app(row, spec=False) for row in store.all_newest(session)]
+        return Reply({"items": items, "next_page_token": None})
+
+    return call.read(query)
+
+
+def get_app(
+    call: TheCall,
+    app: str,
+    version: Annotated[str | None, Query(description="The newest unless said")] = None,
+) -> Response:
+    """One app with its spec, by id or name."""
+    return call.read(lambda session: Reply(views.app(verbs.find(session, app, version), spec=True)))
+
+
+routing.add(router, "POST", "/apps", add_app, scope=Scope.ADMIN, answer=s.AppWithSpec, status=201, consumes=SPEC_TYPES)
+routing.add(router, "GET", "/apps", list_apps, scope=Scope.READ, answer=s.Apps)
+routing.add(router, "GET", "/apps/{app}", get_app, scope=Scope.READ, answer=s.AppWithSpec)

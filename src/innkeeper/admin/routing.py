@@ -1,0 +1,183 @@
+"""Routes that declare who may use them, and what is checked of a request before its endpoint runs.
+
+Deny by default: a route cannot be made without a scope (``PUBLIC`` is said, never implied). Who may not use a route
+learns nothing from the form of what was sent: when a request is malformed, its token is judged first.
+"""
+
+import json
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Literal, cast
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from innkeeper.admin.call import KEY, Call
+from innkeeper.admin.problems import UnsupportedMediaType
+from innkeeper.admin.services import AdminServices
+from innkeeper.model.errors import InvalidInput
+from innkeeper.model.token import Scope
+
+PUBLIC: Literal["public"] = "public"
+"""The scope of what anyone may ask: whether the process lives, and the API's description."""
+
+SCOPE = "x-scope"
+"""Where the OpenAPI document (and the test that walks the routes) finds a route's scope."""
+
+_JSON = ("application/json",)
+
+
+def add(
+    router: APIRouter,
+    method: str,
+    path: str,
+    endpoint: Callable[..., Any],
+    *,
+    scope: Scope | Literal["public"],
+    answer: type[BaseModel] | None,
+    status: int = 200,
+    consumes: Sequence[str] = _JSON,
+    produces: str = "application/json",
+    response_class: type[Response] = JSONResponse,
+) -> None:
+    """One route. ``answer`` documents what is sent; it is not run over it on the way out."""
+    extra: dict[str, Any] = {SCOPE: str(scope)}
+    if tuple(consumes) != _JSON:
+        extra["x-consumes"] = list(consumes)
+        content = {kind: {"schema": {"type": "string" if "json" not in kind else "object"}} for kind in consumes}
+        extra["requestBody"] = {"required": True, "content": content}
+    if scope != PUBLIC:
+        extra["security"] = [{"token": [str(scope)]}]
+    described: dict[str, Any] = {"description": "Done"}
+    if answer is not None:
+        described["model"] = answer
+    router.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        status_code=status,
+        response_model=None,
+        response_class=_of_kind(produces) if produces != "application/json" else response_class,
+        responses={status: described},
+        operation_id=endpoint.__name__,
+        openapi_extra=extra,
+    )
+
+
+def _of_kind(kind: str) -> type[Response]:
+    """Only tells the OpenAPI document what is sent."""
+    return type("Text", (Response,), {"media_type": kind})
+
+
+def router(tag: str) -> APIRouter:
+    """A router of checked routes."""
+    return APIRouter(route_class=CheckedRoute, tags=[tag])
+
+
+class CheckedRoute(APIRoute):
+    """An API route with a scope, strict about target and body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's own handler, behind the checks."""
+        handler = super().get_route_handler()
+        extra = cast("Mapping[str, Any]", self.openapi_extra or {})
+        declared = extra.get(SCOPE)
+        if declared is None:
+            raise AssertionError(f"route {self.path} declares no scope")
+        scope = None if declared == PUBLIC else Scope(declared)
+        consumes = tuple(cast("Sequence[str]", extra.get("x-consumes", _JSON)))
+        known = frozenset(param.alias for param in self.dependant.query_params)
+        takes_body = self.body_field is not None or consumes != _JSON
+
+        async def handle(request: Request) -> Response:
+            services = cast("AdminServices", request.app.state.services)
+            call = Call(request, services, scope)
+            request.scope[KEY] = call
+            try:
+                _check_target(request, known)
+                if request.method != "GET":
+                    call.body = await _body(request, takes_body=takes_body, consumes=consumes)
+                return await handler(request)
+            except (RequestValidationError, InvalidInput, UnsupportedMediaType, HTTPException):
+                if scope is not None:
+                    await run_in_threadpool(call.admit)
+                raise
+
+        return handle
+
+
+def _check_target(request: Request, known: frozenset[str]) -> None:
+    if "\x00" in request.scope["path"]:
+        raise InvalidInput("the address holds a NUL character: leave it out")
+    if not request.scope["query_string"]:
+        return
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+            raise InvalidInput(f"there is no query parameter {name[:50]!r} here: {takes}", field=name[:50])
+        if "\x00" in value:
+            raise InvalidInput(f"{name} holds a NUL character: leave it out", field=name)
+
+
+async def _body(request: Request, *, takes_body: bool, consumes: Sequence[str]) -> bytes:
+    body = await request.body()
+    if not body:
+        return body
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in consumes:
+        raise UnsupportedMediaType(f"the body must be {' or '.join(consumes)}, said in Content-Type")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the body is not UTF-8 (at byte {error.start})") from None
+    if "\x00" in text:
+        raise InvalidInput("the body holds a NUL character: leave it out")
+    if kind in _JSON:
+        parsed = _parse(text)
+        if not takes_body and parsed not in (None, {}):
+            raise InvalidInput("this address takes no body: leave it out")
+    return body
+
+
+def _parse(text: str) -> object:
+    try:
+        parsed: object = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise InvalidInput("the body is nested too deeply") from None
+    except ValueError as error:
+        where = f" (at character {error.pos})" if isinstance(error, json.JSONDecodeError) else ""
+        raise InvalidInput(f"the body is not JSON{where}") from None
+    _check_values(parsed)
+    return parsed
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(name)
+
+
+def _check_values(parsed: object) -> None:
+    """What JSON can say and PostgreSQL cannot keep."""
+    left = [parsed]
+    while left:
+        value = left.pop()
+        match value:
+            case str():
+                if "\x00" in value:
+                    raise InvalidInput("the body holds a NUL character (\\u0000): leave it out")
+                if any("\ud800" <= char <= "\udfff" for char in value):
+                    raise InvalidInput("the body holds half of a character (a lone surrogate): leave it out")
+            case float():
+                if not math.isfinite(value):
+                    raise InvalidInput("the body holds a number that is too large")
+            case dict():
+                left += cast("dict[str, object]", value).keys()
+                left += cast("dict[str, object]", value).values()
+            case list():
+                left += cast("list[object]", value)
+            case _:
+                pass
