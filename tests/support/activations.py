@@ -38,11 +38,14 @@ def spec(
     return ActivationSpec(ref, app, VALUES | (values or {}), secrets or {})
 
 
-def program(folder: Path, source: str, *, env: dict[str, str] | None = None, name: str = "program") -> App:
-    """An app that runs this Python source, without the site packages, so that it starts fast."""
-    path = folder / f"{name}.py"
+def program(folder: Path, source: str, *, env: dict[str, str] | None = None, libraries: bool = False) -> App:
+    """An app that runs this Python source; unless it needs `libraries`, without them, so that it starts fast."""
+    path = folder / "program.py"
     path.write_text(textwrap.dedent(source))
-    return App(name, "1", command=(sys.executable, "-ISu", str(path)), env=env or {"PORT": "{port}", "HOST": "{host}"})
+    options = "-Iu" if libraries else "-ISu"
+    return App(
+        "program", "1", command=(sys.executable, options, str(path)), env=env or {"PORT": "{port}", "HOST": "{host}"}
+    )
 
 
 def database_values(dsn: str) -> dict[str, str]:

@@ -4,10 +4,10 @@ Used by control/steps.py only.
 """
 
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 from innkeeper.control import appspec
 from innkeeper.control.house import House
+from innkeeper.control.values import activation_values
 from innkeeper.control.workspaces import key_context, secret_context
 from innkeeper.model import credentials
 from innkeeper.model.app import App
@@ -77,23 +77,19 @@ class Outside:
 
     def start(self, activation: Activation) -> None:
         """Ask the runtime for the process, with exactly the environment of its app spec."""
-        house, instance, database = self.house, self.briefing.instance, self.database
+        house = self.house
         password = credentials.activation_password(self._key(activation), activation.ref)
         own = {
             name: house.box.open(value, context=secret_context(self.workspace.id, name)).decode()
             for name, value in self.briefing.sealed.items()
         }
-        address = f"{database.role}:{quote(password)}@{instance.host}:{instance.port}"
-        values = {
-            "database_url": f"postgresql://{address}/{database.name}?sslmode=prefer",
-            "database_host": instance.host,
-            "database_port": str(instance.port),
-            "database_name": database.name,
-            "database_user": database.role,
-            "database_password": password,
-            "url": house.domain.url(self.workspace.slug),
-            "slug": self.workspace.slug,
-        }
+        values = activation_values(
+            self.briefing.instance,
+            self.database,
+            password=password,
+            url=house.domain.url(self.workspace.slug),
+            slug=self.workspace.slug,
+        )
         house.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
 
     def health(self, address: Address) -> HealthAnswer:

@@ -127,6 +127,18 @@ class LocalRuntime:
                 found.update((c.laddr.ip, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN)
         return [Address(ip, port) for ip, port in sorted(found)]
 
+    def written(self, ref: ActivationRef) -> list[str]:
+        """Files in its working directory, and others it holds open for writing, for the conformance check of an app."""
+        record = self._records.read(ref)
+        home = self.home(ref)
+        found = {f"./{path.relative_to(home)}" for path in home.rglob("*") if not path.is_dir()}
+        for pid in [] if record is None or record.pid is None else endings.remains(record.pid, record.identity):
+            with suppress(psutil.Error):
+                # Only Linux tells the mode; elsewhere a file that is only read is named too.
+                opened = (f.path for f in psutil.Process(pid).open_files() if getattr(f, "mode", "w") != "r")
+                found.update(path for path in opened if not path.startswith(str(home.parent)))
+        return sorted(found)
+
     def home(self, ref: ActivationRef) -> Path:
         """The working directory of the process: empty at each start, gone with ``remove``."""
         return self._records.folder(ref) / "home"
