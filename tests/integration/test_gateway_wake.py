@@ -2,8 +2,7 @@
 
 import hashlib
 import re
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -30,17 +29,11 @@ def wait_until_asked(front: Gateway, site: Site) -> None:
 
 def waiting_streams(front: Gateway) -> int:
     """Requests HAProxy holds in its Lua wait."""
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(f"/proc/{front.haproxy.pid}/cwd/haproxy.sock" if front.haproxy else "")
-        sock.sendall(b"show sess\n")
-        answer = b""
-        while chunk := sock.recv(65536):
-            answer += chunk
-    return answer.count(b"be=waking")
+    return front.runtime("show sess").count("be=waking")
 
 
 @contextmanager
-def held(pool: ThreadPoolExecutor, act: Callable[[], Any]) -> Iterator[Future[Any]]:
+def held(pool: ThreadPoolExecutor, act: Callable[[], Any]) -> Generator[Future[Any]]:
     future = pool.submit(act)
     yield future
     future.result(timeout=60)
@@ -219,7 +212,7 @@ def test_without_the_database_a_request_is_held_until_it_is_back_or_the_deadline
 
 
 @contextmanager
-def refusing_connections(front: Gateway) -> Iterator[None]:
+def refusing_connections(front: Gateway) -> Generator[None]:
     """The agent's role can neither go on nor log in."""
     name = front.dsns.gateway.rsplit("/", 1)[1]
     front.rows("REVOKE CONNECT ON DATABASE " + name + " FROM PUBLIC")  # pyright: ignore[reportArgumentType]

@@ -85,6 +85,18 @@ class Gateway:
     def start_haproxy(self) -> None:
         write_config(self.settings)
         self.haproxy = self._spawn(haproxy_command(self.settings), "haproxy.log")
+        eventually(lambda: self.listening() or self.haproxy_failed())
+
+    def listening(self) -> bool:
+        with contextlib.suppress(ConnectionRefusedError):
+            self.connect().close()
+            return True
+        return False
+
+    def haproxy_failed(self) -> bool:
+        assert self.haproxy is not None
+        assert self.haproxy.poll() is None, self.log("haproxy.log")
+        return False
 
     def start_agent(self) -> None:
         self.agent = self._spawn(agent_command(self.settings), "agent.log")
@@ -230,6 +242,15 @@ class Gateway:
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+    def runtime(self, command: str) -> str:
+        """What HAProxy answers on its runtime socket. By way of /proc, since a socket's path is short."""
+        assert self.haproxy is not None
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(f"/proc/{self.haproxy.pid}/cwd/haproxy.sock")
+            sock.sendall(command.encode() + b"\n")
+            with sock.makefile("rb") as answer:
+                return answer.read().decode()
 
     def raw(self, data: bytes) -> bytes:
         """Everything that comes back until the gateway closes, or says nothing for half a second."""
