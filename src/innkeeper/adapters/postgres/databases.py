@@ -195,7 +195,7 @@ def _disown(connection: Connection[TupleRow], connections: Connections, database
             )
         with connections.to(str(name)) as inside:
             for role in (database.role, database.owner):
-                if inside.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
+                if inside.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is not None:
                     identifier = sql.Identifier(role)
                     run(
                         inside,

@@ -66,6 +66,6 @@ def translate(error: psycopg.Error, what: str) -> TemporaryError | PermanentErro
         if "authentication failed" in str(error) or "no pg_hba.conf entry" in str(error):
             return PermanentError(message, reason="admin-login")
         return TemporaryError(message)
-    temporary = code[:2] in _TEMPORARY_CLASSES or any(words in message for words in _TEMPORARY_MESSAGES)
+    temporary = code == BUSY or code[:2] in _TEMPORARY_CLASSES or any(words in message for words in _TEMPORARY_MESSAGES)
     # A full disk is class 53 too; somebody may be making room, so it stays worth another try.
     return TemporaryError(message) if temporary else PermanentError(message, reason=_REASONS.get(code, "postgres"))
