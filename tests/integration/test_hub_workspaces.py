@@ -315,7 +315,7 @@ def test_a_secret_is_shown_on_demand_and_that_is_recorded(hub: Hub):
     shown = browser.post("/workspaces/acme/secrets/ADMIN_PASSWORD")
     assert value in shown.text
     assert shown.headers["cache-control"] == "no-store"
-    rows = hub.audit("workspace.secret.reveal")
+    rows = hub.audit("secret.reveal")
     assert [(row["target"], json.loads(row["detail"])) for row in rows] == [
         (sealed["workspace_id"], {"name": "ADMIN_PASSWORD"})
     ]
@@ -327,7 +327,7 @@ def test_no_other_secret_can_be_had(hub: Hub, name: str):
     browser = hub.browser()
     browser.sign_up("Acme", "acme")
     assert browser.post(f"/workspaces/acme/secrets/{name}").status_code == 404
-    assert hub.audit("workspace.secret.reveal") == []
+    assert hub.audit("secret.reveal") == []
     assert browser.post("/workspaces/acme/secrets/ADMIN_PASSWORD").status_code == 200  # the control
 
 

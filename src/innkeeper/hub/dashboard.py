@@ -99,7 +99,7 @@ def reveal(services: Services, request: Request, slug: str, name: str, csrf: Ann
         audit.append(
             session,
             actor=who.user.actor,
-            action="workspace.secret.reveal",
+            action="secret.reveal",
             target=workspace.id,
             detail={"name": name},
         )

@@ -64,13 +64,15 @@ def asset(name: str) -> str:
 
 
 class Static(StaticFiles):
-    """Static files of the package; with the hash in the address they never change."""
+    """Static files of the package. With the hash in the address they never change; fonts are named without."""
 
     def __init__(self) -> None:
         super().__init__(packages=[("innkeeper.hub", "static")])
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        if response.status_code == 200 and scope["query_string"].startswith(b"v="):  # noqa: PLR2004 - OK
-            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        if response.status_code == 200:  # noqa: PLR2004 - OK
+            hashed = scope["query_string"].startswith(b"v=")
+            lasting = "public, max-age=31536000, immutable" if hashed else "public, max-age=86400"
+            response.headers["Cache-Control"] = lasting
         return response
