@@ -50,6 +50,7 @@ class LocalRuntime:
             if record is not None and record.pid is not None:
                 # What an application that died left behind in its session goes before the next one comes.
                 endings.kill(record.pid, record.identity)
+                spawn.reap(record.pid)
             arguments = command.resolve(spec.app)
             self._empty_home(ref)
             record = self._with_address(ref, record)
@@ -195,8 +196,8 @@ class LocalRuntime:
             return
         lived = _lives(record)
         killed = endings.end(record.pid, record.identity, grace=grace)
+        code = self._settle(ref, record).code
         if lived:
-            code = self._settle(ref, record).code
             self._records.write_ending(ref, Ending(record.identity, How.KILLED if killed else how, code))
 
     def _settle(self, ref: ActivationRef, record: Record) -> Ending:
