@@ -19,7 +19,7 @@ from innkeeper.adapters.local.ledger import Ledger
 from innkeeper.adapters.local.member import Member, PostgresMember, Program, ProgramMember
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.local.supervisor import Supervisor
-from innkeeper.bootstrap.local import HUB, MAIL, MAX_CONNECTIONS, PARENT, STATE_CONNECTIONS, Local
+from innkeeper.bootstrap.local import ADMIN, HUB, MAIL, MAX_CONNECTIONS, PARENT, STATE_CONNECTIONS, Local
 from innkeeper.gateway.config import find_haproxy, haproxy_command, write_config
 from innkeeper.gateway.settings import GatewaySettings
 from innkeeper.model.errors import Conflict, InvalidInput
@@ -34,6 +34,9 @@ WORKSPACE_GRACE = 5.0
 
 LEFTOVER_GRACE = 3.0
 """The same for what a killed supervisor left behind."""
+
+PAGES = {HUB: "/", ADMIN: "/readyz", MAIL: "/"}
+"""What must answer through the gateway."""
 
 _PROBE_TIMEOUT = 1.0
 
@@ -96,7 +99,7 @@ def set_up(wish: Wish, data: DataDirectory) -> "House":
     pools = sorted({*data.pools(), *range(1, (wish.instances or 1) + 1)})
     ports = {"gateway": port}
     taken = {port}
-    for name in ("state", *(f"pool-{number}" for number in pools), "issuer"):
+    for name in ("state", *(f"pool-{number}" for number in pools), "issuer", "metrics"):
         ports[name] = listening.kept_port(kept.get(name), [listening.IPV4], not_these=taken)
         taken.add(ports[name])
     web = listening.listen(kept.get("web"), not_these=taken)
@@ -166,7 +169,9 @@ class House:
                 str(self.web.fileno()),
                 needs=prepared,
                 descriptors=(self.web.fileno(),),
-                probe=lambda: all(self._answers(host) for host in (HUB, MAIL)),
+                probe=lambda: all(
+                    self._answers(host, path) for host, path in ((HUB, "/"), (ADMIN, "/readyz"), (MAIL, "/"))
+                ),
             ),
             self._child("worker", needs=prepared),
             self._child("gateway", needs=(*prepared, "haproxy"), probe=self._wakes),
@@ -229,9 +234,9 @@ class House:
 
     # --- does it answer? ---------------------------------------------------------------------------------------------
 
-    def _answers(self, host: str) -> bool:
+    def _answers(self, host: str, path: str) -> bool:
         """Whether a page of ours comes through the gateway."""
-        return _answer(self.local.port, f"{host}:{self.local.port}", "/").healthy
+        return _answer(self.local.port, f"{host}:{self.local.port}", path).healthy
 
     def _wakes(self) -> bool:
         """Whether the gateway knows its routes: it says that an unknown workspace is unknown."""

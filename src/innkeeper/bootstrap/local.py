@@ -58,6 +58,11 @@ class Local:
         return self.data.kept_ports()["issuer"]
 
     @property
+    def metrics_port(self) -> int:
+        """Likewise."""
+        return self.data.kept_ports()["metrics"]
+
+    @property
     def domain(self) -> Domain:
         return Domain(PARENT, "http", self.port)
 

@@ -5,7 +5,7 @@ Called by child.py and by ``inn serve hub|admin``.
 
 import signal
 import socket
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -16,17 +16,25 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 
 from innkeeper.adapters.keyfile import KeyFile
+from innkeeper.adapters.local import issuer
 from innkeeper.adapters.local.leash import Tied
+from innkeeper.adapters.local.postgres_config import HOST
+from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
+from innkeeper.adapters.postgres import PostgresServers
+from innkeeper.admin import metrics
+from innkeeper.admin.app import create_admin
+from innkeeper.admin.services import AdminServices
 from innkeeper.bootstrap.host_router import HostRouter
 from innkeeper.bootstrap.house import local_house, local_state, opened_state
-from innkeeper.bootstrap.local import HUB, MAIL, Local
+from innkeeper.bootstrap.local import ADMIN, HUB, MAIL, Local
 from innkeeper.hub.app import create_hub
 from innkeeper.hub.services import HubServices, HubSettings
 from innkeeper.logs.redaction import Secret
 from innkeeper.outbox.app import create_outbox
-from innkeeper.settings import HouseSettings, IdentitySettings, ListenSettings, PublicSettings
+from innkeeper.settings import HouseSettings, IdentitySettings, ListenSettings, PublicSettings, StateSettings
 from innkeeper.store.session import Database
+from innkeeper.store.signals import Signals
 
 CONNECTIONS = 16
 """To the state database: pages and API calls run in threads and hold one for milliseconds."""
@@ -44,9 +52,7 @@ class Edge:
 
 
 @contextmanager
-def opened_hub(
-    database: Database, house: HouseSettings, public: PublicSettings, identity: IdentitySettings, *, local: bool
-) -> Generator[Edge]:
+def opened_hub(shared: "Shared", public: PublicSettings, identity: IdentitySettings, *, local: bool) -> Generator[Edge]:
     """The customer portal."""
     provider = OidcProvider(
         OidcSettings(
@@ -58,10 +64,11 @@ def opened_hub(
     )
     app = create_hub(
         HubServices(
-            database=database,
+            database=shared.database,
             identity=provider,
-            box=KeyFile(house.key_file),
+            box=shared.box,
             domain=public.workspaces,
+            signals=shared.signals,
             settings=HubSettings(public_url=public.hub_url, issuer=identity.issuer, local=local),
         )
     )
@@ -69,6 +76,60 @@ def opened_hub(
         yield Edge(app, app.state.feed.close)
     finally:
         provider.close()
+
+
+@contextmanager
+def opened_admin(shared: "Shared", house: HouseSettings, public: PublicSettings, *, local: bool) -> Generator[Edge]:
+    """The operators' API."""
+    servers = PostgresServers()
+    app = create_admin(
+        AdminServices(
+            database=shared.database,
+            box=shared.box,
+            domain=public.workspaces,
+            signals=shared.signals,
+            runtime=LocalRuntime(house.runtime_folder),
+            servers=servers,
+            local=local,
+        )
+    )
+    try:
+        yield Edge(app, app.state.streams.close)
+    finally:
+        servers.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the edges of one process have in common."""
+
+    database: Database
+    signals: Signals
+    box: KeyFile
+
+
+@contextmanager
+def opened_shared(state: StateSettings, house: HouseSettings, *, application: str) -> Generator[Shared]:
+    """The state database, the one connection that listens, the keys."""
+    with opened_state(state, application=application) as database:
+        signals = Signals(database, ("operation",))
+        try:
+            yield Shared(database, signals, KeyFile(house.key_file))
+        finally:
+            signals.close()
+
+
+@contextmanager
+def metrics_served(shared: Shared, *, host: str, port: int) -> Generator[None]:
+    """/metrics on a port of its own, which no gateway leads to. Port 0: not at all."""
+    if not port:
+        yield
+        return
+    _, stop = metrics.serve(shared.database, host=host, port=port)
+    try:
+        yield
+    finally:
+        stop()
 
 
 def serve(
@@ -91,24 +152,53 @@ def serve(
 def serve_local(local: Local, tied: Tied, *, descriptor: int) -> None:
     """Hub, admin API and outbox in one process, on a socket that the supervisor holds open."""
     tied.wait()
-    identity = IdentitySettings(local.issuer_url, "innkeeper", Secret(local.issuer_client_secret))
-    house, public = local_house(local), local.public
+    identity = IdentitySettings(local.issuer_url, issuer.CLIENT_ID, Secret(local.issuer_client_secret))
+    house, public, state = local_house(local), local.public, local_state(local, connections=CONNECTIONS)
     with ExitStack() as stack:
-        state = local_state(local, connections=CONNECTIONS)
-        database = stack.enter_context(opened_state(state, application="innkeeper web"))
-        hub = stack.enter_context(opened_hub(database, house, public, identity, local=True))
-        apps: Mapping[str, FastAPI | Starlette] = {HUB: hub.app, MAIL: create_outbox(local.data.outbox)}
+        shared = stack.enter_context(opened_shared(state, house, application="innkeeper web"))
+        hub = stack.enter_context(opened_hub(shared, public, identity, local=True))
+        admin = stack.enter_context(opened_admin(shared, house, public, local=True))
+        stack.enter_context(metrics_served(shared, host=HOST, port=local.metrics_port))
         serve(
-            HostRouter(apps),
-            [hub.close_streams],
+            HostRouter({HUB: hub.app, ADMIN: admin.app, MAIL: create_outbox(local.data.outbox)}),
+            [hub.close_streams, admin.close_streams],
             sockets=[socket.socket(fileno=descriptor)],
             ready=tied.ready,
         )
 
 
+def serve_hub(
+    state: StateSettings,
+    house: HouseSettings,
+    public: PublicSettings,
+    identity: IdentitySettings,
+    listen: ListenSettings,
+) -> None:
+    """``inn serve hub``."""
+    with (
+        opened_shared(state, house, application="innkeeper hub") as shared,
+        opened_hub(shared, public, identity, local=False) as hub,
+    ):
+        serve(hub.app, [hub.close_streams], sockets=bind(listen), ready=_nobody_waits)
+
+
+def serve_admin(state: StateSettings, house: HouseSettings, public: PublicSettings, listen: ListenSettings) -> None:
+    """``inn serve admin``, with the fleet's metrics."""
+    with (
+        opened_shared(state, house, application="innkeeper admin") as shared,
+        opened_admin(shared, house, public, local=False) as admin,
+        metrics_served(shared, host=listen.host, port=listen.metrics_port),
+    ):
+        serve(admin.app, [admin.close_streams], sockets=bind(listen), ready=_nobody_waits)
+
+
 def bind(listen: ListenSettings) -> list[socket.socket]:
     """For production: a listening socket."""
     return [socket.create_server((listen.host, listen.port), backlog=512)]
+
+
+def _nobody_waits() -> None:
+    """In production readiness is asked at /readyz."""
 
 
 class _Server(uvicorn.Server):

@@ -61,5 +61,5 @@ def configure(*, form: Literal["json", "console"], level: str = "INFO") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Each request to another process, each connection of the pool: noise, and addresses may carry codes.
-    for name in ("httpx2", "httpcore2", "psycopg.pool", "apscheduler.executors", "apscheduler.scheduler"):
+    for name in ("uvicorn", "httpx2", "httpcore2", "psycopg.pool", "apscheduler.executors", "apscheduler.scheduler"):
         logging.getLogger(name).setLevel(logging.WARNING)

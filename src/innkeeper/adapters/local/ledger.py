@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from innkeeper.adapters.local import endings, processes
+from innkeeper.adapters.local import processes, program_end
 from innkeeper.adapters.local.data_directory import write_private
 
 
@@ -54,7 +54,7 @@ class Ledger:
         for entry in self.entries():
             for pid, identity in _living(entry):
                 found.append(entry.name)
-                endings.end(pid, identity, grace=grace)
+                program_end.end(pid, identity, grace=grace)
             self.ended(entry.name)
         return found
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from innkeeper.adapters.local import endings, logfile, processes
+from innkeeper.adapters.local import logfile, processes, program_end
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.local.leash import Leash
 from innkeeper.adapters.local.ledger import Ledger
@@ -171,7 +171,7 @@ class ProgramMember:
         if child is None:
             return
         # Also what a dead child left behind in its session.
-        endings.end(child.pid, self._identity, grace=self.program.grace)
+        program_end.end(child.pid, self._identity, grace=self.program.grace)
         child.wait()
         self._ledger.ended(self.name)
         self._drop_leash()
