@@ -84,6 +84,7 @@ def watch_the_awake(house: House) -> None:
         if house.runtime.observe(ref).life in (Life.EXITED, Life.ABSENT):
             log.warning("activation.ended-by-itself", activation=str(ref))
             with house.database.transaction() as session:
+                activations.restarting(session, ref)
                 make_due(session, ref.workspace_id)
 
 

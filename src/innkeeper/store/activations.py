@@ -38,6 +38,15 @@ def ready(session: Session, ref: ActivationRef, *, address: Address, pid: int | 
     )
 
 
+def restarting(session: Session, ref: ActivationRef) -> None:
+    """Its process ended by itself: the one that comes next has its own time to become healthy."""
+    session.execute(
+        "UPDATE activations SET started_real_at = clock_timestamp()"
+        " WHERE workspace_id = %s AND generation = %s AND phase = 'ready'",
+        (ref.workspace_id, ref.generation),
+    )
+
+
 def stopping(session: Session, ref: ActivationRef, *, withdrawn_version: int) -> None:
     """Its route is withdrawn; traffic may still bring it back."""
     session.execute(
