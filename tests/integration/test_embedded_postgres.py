@@ -294,6 +294,14 @@ def test_data_of_another_version_are_refused(make: Make, found: str, age: str):
     assert answer(server) == 1
 
 
+def test_damaged_data_are_refused(make: Make):
+    server = make()
+    server.data.mkdir(parents=True)
+    (server.data / "PG_VERSION").write_text("")
+    with pytest.raises(PermanentError, match="is not a PostgreSQL data directory"):
+        server.start()
+
+
 def test_a_server_that_cannot_start_says_why(make: Make):
     with pytest.raises(PermanentError, match=r"does not start: .*no_such_setting"):
         make(settings={"no_such_setting": "1"}).start()

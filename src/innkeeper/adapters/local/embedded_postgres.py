@@ -199,6 +199,12 @@ class EmbeddedPostgres:
             found = int((self.data / "PG_VERSION").read_text())
         except FileNotFoundError:
             return
+        except ValueError:
+            raise PermanentError(
+                f"{self.data} is not a PostgreSQL data directory (PG_VERSION holds no number): "
+                "restore it, or choose another data directory",
+                reason="data-damaged",
+            ) from None
         ours = major_version()
         if found == ours:
             return

@@ -25,8 +25,8 @@ ADMIN_DATABASE = "innkeeper_admin"
 APPLICATION = "innkeeper"
 CONNECT_TIMEOUT = 3
 """Seconds; libpq takes whole ones."""
-POOL_SIZE = 4
-"""Connections per instance and process: an act takes milliseconds, and CREATE DATABASE waits for the disk anyway."""
+POOL_SIZE = 6
+"""Connections per instance and process: an act takes milliseconds, but for CREATE and DROP (``server.SLOW_ACTS``)."""
 
 _SESSION = {
     "search_path": "pg_catalog, pg_temp",

@@ -2,7 +2,8 @@
 
 CREATE and DROP DATABASE cannot be part of a transaction. So the intent is written down first, in the transaction that
 checks the fence, and the session holds the workspace's lock until the end: a newer fence that finds it held ends the
-session, and with it whatever the server was doing for it. A repeated call finishes what was left.
+session, and with it whatever the server was doing for it. A repeated call finishes what was left. (What a stale worker
+might still do inside the tenant's database, by a connection of its own, is the same hardening once more.)
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Makes an instance fit for tenants: admin database, private template, nothing of its own open to them.
 
 Called by server.py before the first act of a process, and when an instance is added. Done once per instance and
-version; afterwards it is one connection and one query. Any number of processes may do it at once, and be killed while
-doing it.
+version; afterwards it is two connections and two queries. Any number of processes may do it at once, and be killed
+while doing it.
 """
 
 import psycopg
@@ -17,9 +17,9 @@ _LOCK = 0x1_4E_4E_4B  # any number that nobody else locks in the maintenance dat
 
 def prepare(connections: Connections) -> None:
     """Return when the instance is prepared. Raises psycopg's errors; the caller translates."""
-    if _is_prepared(connections):
-        return
     with connections.to(connections.maintenance_database) as maintenance:
+        if _is_prepared(maintenance, connections):
+            return
         maintenance.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         if not _exists(maintenance, ADMIN_DATABASE):
             maintenance.execute(_create(ADMIN_DATABASE))
@@ -33,27 +33,25 @@ def prepare(connections: Connections) -> None:
             admin.execute(journal.INSTALL + text(admin, version))
 
 
-def _is_prepared(connections: Connections) -> bool:
-    try:
-        with connections.to(ADMIN_DATABASE) as admin:
-            row = admin.execute(
-                """
-                SELECT (SELECT max(version) FROM innkeeper.version) >= %s
-                       AND EXISTS (SELECT FROM pg_database WHERE datname = %s AND NOT datallowconn)
-                       AND NOT EXISTS (
-                         SELECT FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
-                          WHERE grantee = 0 AND datname IN ('postgres', 'template1', current_database()))
-                """,
-                (journal.SCHEMA_VERSION, hardening.TEMPLATE),
-            ).fetchone()
-    except psycopg.OperationalError as error:
-        # libpq gives no code for a database that does not exist.
-        if f'database "{ADMIN_DATABASE}" does not exist' in str(error):
-            return False
-        raise
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+def _is_prepared(maintenance: Connection[TupleRow], connections: Connections) -> bool:
+    row = maintenance.execute(
+        """
+        SELECT EXISTS (SELECT FROM pg_database WHERE datname = %(admin)s)
+               AND EXISTS (SELECT FROM pg_database WHERE datname = %(template)s AND NOT datallowconn)
+               AND NOT EXISTS (
+                 SELECT FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba)))
+                  WHERE grantee = 0 AND datname IN ('postgres', 'template1', %(admin)s, current_database()))
+        """,
+        {"admin": ADMIN_DATABASE, "template": hardening.TEMPLATE},
+    ).fetchone()
+    if row != (True,):
         return False
-    return row == (True,)
+    with connections.to(ADMIN_DATABASE) as admin:
+        try:
+            row = admin.execute("SELECT max(version) FROM innkeeper.version").fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return False
+    return row is not None and row[0] is not None and row[0] >= journal.SCHEMA_VERSION
 
 
 def _make_template(maintenance: Connection[TupleRow], connections: Connections) -> None:

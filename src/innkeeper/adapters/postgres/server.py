@@ -7,7 +7,8 @@ for the same workspace, end it if its fence is older and wait for it otherwise; 
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
@@ -25,6 +26,10 @@ from innkeeper.model.workspace import Instance, TenantDatabase
 
 BUSY_TIMEOUT = 5.0
 """Seconds that an act waits for another of the same workspace. An older one is ended in milliseconds."""
+SLOW_ACTS = 4
+"""CREATE and DROP at a time: the disk does no more, and a wake always finds a connection that they do not hold."""
+SLOW_TIMEOUT = 30.0
+"""Seconds that one of them waits for its turn; a DROP can stall for some."""
 _POLL = 0.01
 _BROKEN = frozenset({None, "57P01", "57P02", "08003", "08006"})
 
@@ -39,13 +44,15 @@ class PostgresServer:
         self._connections = Connections(dsn)
         self._prepared = False
         self._preparing = threading.Lock()
+        self._slow = threading.BoundedSemaphore(SLOW_ACTS)
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
     def ensure_database(self, database: TenantDatabase, *, fence: int) -> None:
         """Create roles (no login yet) and database, hardened, with its extensions; journalled before CREATE."""
         what = f"creating database {database.name}"
-        self._act(what, database, fence, self._alone(databases.ensure, database, fence))
+        with self._turn(what):
+            self._act(what, database, fence, self._alone(databases.ensure, database, fence))
 
     def open_login(self, database: TenantDatabase, verifier: str, *, fence: int) -> None:
         """Check the hardening, mend it if need be, and let the role log in with this SCRAM verifier."""
@@ -71,7 +78,8 @@ class PostgresServer:
     def drop_database(self, database: TenantDatabase, *, fence: int) -> None:
         """Destroy database and roles; also what a killed CREATE or DROP left half done."""
         what = f"dropping database {database.name}"
-        self._act(what, database, fence, self._alone(databases.drop, database, fence))
+        with self._turn(what):
+            self._act(what, database, fence, self._alone(databases.drop, database, fence))
 
     def observe(self, database: TenantDatabase) -> DatabaseObservation:
         """What exists of it on the server, from the catalogue, never from a cache."""
@@ -96,6 +104,15 @@ class PostgresServer:
         self._connections.close()
 
     # --- how ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self, what: str) -> Generator[None]:
+        if not self._slow.acquire(timeout=SLOW_TIMEOUT):
+            raise TemporaryError(f"{what}: {SLOW_ACTS} others are being created or dropped and take their time")
+        try:
+            yield
+        finally:
+            self._slow.release()
 
     def _alone(
         self,
