@@ -229,3 +229,10 @@ def test_an_abandoned_run_leaves_nothing(suite: Suite):
     results.close()
     assert suite.ground.server.observe(TenantDatabase.of(workspace, connections=1)).absent
     assert list(suite.ground.runtime.inventory()) == []
+
+
+def test_miniflux_does_nothing_wrong(suite: Suite):
+    app = appspec.load(Path(__file__).parents[2] / "examples/miniflux/app.yaml")
+    if not Path(app.directory, "miniflux").exists():
+        pytest.skip("Miniflux is not built: run make -C examples/miniflux (needs Go)")
+    assert [result for result in suite.run(app).values() if not result.ok] == []

@@ -15,9 +15,9 @@ body { margin: 0; font: 17px/1.55 system-ui, sans-serif; color: var(--ink); back
 main { max-width: 42rem; margin: 0 auto; padding: clamp(1.5rem, 6vw, 4rem) 1.25rem }
 h1 { font: 600 clamp(2rem, 7vw, 3rem)/1.1 ui-serif, Georgia, serif; margin: 0; overflow-wrap: anywhere }
 .lead { color: var(--soft); margin: .6rem 0 2rem }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: 1px; margin: 0 0 2rem;
+dl { display: flex; flex-wrap: wrap; gap: 1px; margin: 0 0 2rem;
   background: var(--line); border: 1px solid var(--line); border-radius: .75rem; overflow: hidden }
-dl div { background: var(--card); padding: .8rem 1rem }
+dl div { flex: 1 1 9rem; background: var(--card); padding: .8rem 1rem }
 dt { color: var(--soft); font-size: .8rem }
 dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
 form { display: flex; flex-wrap: wrap; gap: .6rem; margin: 0 0 1.5rem }
