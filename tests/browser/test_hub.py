@@ -25,7 +25,7 @@ from innkeeper.hub.services import HubServices, HubSettings, callback_url
 from innkeeper.model.domain import Domain
 from innkeeper.model.workspace import Problem, State
 from innkeeper.store.session import Database
-from support.chromium import DESKTOP, PHONE, shot
+from support.chromium import DESKTOP, PHONE, fits, shot
 from support.development_issuer import development_issuer, free_port
 from support.hub import advance, furnish
 from support.waiting import eventually
@@ -119,11 +119,6 @@ def sign_in(page: Page, stage: Stage, who: str = "alice", *, prefix: str = "") -
     page.wait_for_url(f"{stage.url}/**")
 
 
-def fits(page: Page) -> None:
-    """Nothing is wider than the window."""
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
-
-
 def awake(stage: Stage, slug: str, **columns: Any) -> None:
     now = datetime.now(UTC)
     advance(stage.database, slug, step="ready", message="It answers", state=State.ACTIVE, activated_at=now, **columns)
@@ -171,9 +166,8 @@ def test_sign_up_until_the_running_workspace(look: str, stage: Stage, page_of: C
     shot(page, f"{look}-6-dashboard")
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_looking_after_workspaces(look: str, stage: Stage, page_of: Callable[..., Page]):
-    page = page_of(**LOOKS[look])
+def sign_up(page: Page, stage: Stage) -> None:
+    """Alice has the workspace acme, which is awake; the page is her dashboard."""
     sign_in(page, stage)
     page.get_by_label("Organisation").fill("Acme")
     page.get_by_label("Slug").fill("acme")
@@ -182,12 +176,28 @@ def test_looking_after_workspaces(look: str, stage: Stage, page_of: Callable[...
     page.wait_for_url(re.compile(r"http://acme\.apps\."))
     page.goto(stage.url)
 
-    # A secret is shown in its place, and nowhere before.
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_secret_is_shown_in_its_place_and_stays(look: str, stage: Stage, page_of: Callable[..., Page]):
+    page = page_of(**LOOKS[look])
+    sign_up(page, stage)
     expect(page.get_by_text("ADMIN_PASSWORD")).to_be_visible()
     page.get_by_role("button", name="Show ADMIN_PASSWORD of acme").click()
     value = page.locator("output code")
     expect(value).to_be_visible()
-    assert re.fullmatch(r"[A-Za-z0-9_-]{20,}", value.inner_text())
+    secret = value.inner_text()
+    assert re.fullmatch(r"[A-Za-z0-9_-]{20,}", secret)
+    fits(page)
+    shot(page, f"{look}-7-secret")
+    advance(stage.database, "acme", last_traffic_at=datetime.now(UTC) - timedelta(hours=2, minutes=1))
+    expect(page.get_by_text("2 hours ago")).to_be_visible()  # the page followed along
+    expect(value).to_have_text(secret)  # and what was revealed stayed
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_looking_after_workspaces(look: str, stage: Stage, page_of: Callable[..., Page]):
+    page = page_of(**LOOKS[look])
+    sign_up(page, stage)
 
     # A second workspace.
     page.get_by_role("button", name="New workspace").click()
@@ -195,16 +205,16 @@ def test_looking_after_workspaces(look: str, stage: Stage, page_of: Callable[...
     expect(page.get_by_role("status")).to_have_text("The slug acme is taken: choose another")
     page.get_by_label("Slug").fill("acme-lab")
     expect(page.get_by_role("status")).to_contain_text("is free")
-    shot(page, f"{look}-7-new")
+    shot(page, f"{look}-8-new")
     page.get_by_role("button", name="Create the workspace").click()
     expect(page.get_by_role("heading", name="Setting up acme-lab")).to_be_visible()
     trouble = Problem("start", "exited", "The application exited at once: no such table.", attempts=2, permanent=False)
     advance(stage.database, "acme-lab", step="start", message="Its process is started", problem=trouble)
     expect(page.get_by_role("alert")).to_contain_text("no such table")
-    shot(page, f"{look}-8-trouble")
+    shot(page, f"{look}-9-trouble")
     page.get_by_role("link", name="Your workspaces").click()
 
-    # The open dashboard follows along by itself, and what was revealed is hidden again only by leaving.
+    # The open dashboard follows along by itself.
     card = page.locator("#workspace-acme")
     card.get_by_role("button", name="Put to sleep: acme").click()
     expect(page.get_by_role("heading", name="Putting acme to sleep")).to_be_visible()
@@ -222,7 +232,7 @@ def test_looking_after_workspaces(look: str, stage: Stage, page_of: Callable[...
     expect(card.locator("[data-state]")).to_have_text("Asleep")
     expect(card).to_contain_text("in 60 days unless it is woken")
     fits(page)
-    shot(page, f"{look}-9-dashboard")
+    shot(page, f"{look}-10-dashboard")
     card.get_by_role("button", name="Wake up: acme").click()
     expect(page.get_by_role("heading", name="Waking acme")).to_be_visible()
     page.get_by_role("link", name="Your workspaces").click()
@@ -287,6 +297,20 @@ def test_the_browser_takes_the_host_bound_cookies_from_this_machine(stage: Stage
     page.evaluate("document.cookie = '__Host-inn_session=x; Secure; Path=/; Domain=localhost'")
     page.evaluate("document.cookie = 'inn_session=x; Path=/; Domain=localhost'")
     assert {cookie.get("name") for cookie in page.context.cookies(stage.url)} == {"__Host-inn_session"}
+
+
+def test_an_open_dashboard_leads_to_the_sign_in_when_the_session_ends(stage: Stage, page_of: Callable[..., Page]):
+    page = page_of()
+    sign_in(page, stage)
+    page.get_by_label("Organisation").fill("Acme")
+    page.get_by_label("Slug").fill("acme")
+    page.get_by_role("button", name="Create the workspace").click()
+    expect(page.get_by_role("heading", name="Setting up acme")).to_be_visible()
+    page.goto(stage.url)
+    expect(page.get_by_text("Being set up")).to_be_visible()
+    with stage.database.transaction() as session:
+        session.execute("DELETE FROM sessions")
+    expect(page.get_by_role("button", name="Sign in or sign up")).to_be_visible()
 
 
 def test_error_pages(stage: Stage, page_of: Callable[..., Page]):

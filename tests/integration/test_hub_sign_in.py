@@ -288,6 +288,32 @@ def test_every_answer_carries_the_headers(hub: Hub):
     assert browser.client.get("/").headers["cache-control"] == "no-store"
 
 
+def test_an_unforeseen_error_is_a_page_with_the_headers_and_without_the_reason(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*, redirect_uri: str) -> None:
+        raise RuntimeError("a detail that is nobody's business")
+
+    monkeypatch.setattr(hub.services.identity, "begin", broken)
+    answer = hub.browser().post("/auth/sign-in")
+    assert answer.status_code == 500
+    assert "This is our fault" in answer.text
+    assert "business" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_an_issuer_that_is_away_is_said(hub: Hub):
+    hub.issuer.answer["/.well-known/openid-configuration"] = 503
+    browser = hub.browser()
+    answer = browser.post("/auth/sign-in")
+    assert answer.status_code == 503
+    assert "The identity provider" in answer.text
+    assert answer.headers["retry-after"]
+    hub.issuer.answer.clear()
+    assert browser.sign_in().status_code == 303
+
+
 def test_a_person_whose_email_changed_stays_the_same_user(hub: Hub):
     hub.browser().sign_in()
     hub.issuer.people["alice"]["email"] = "alice@new.example"

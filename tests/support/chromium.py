@@ -30,6 +30,9 @@ SCREENSHOTS = Path(__file__).parents[2] / "test-artifacts" / "screenshots"
 PATIENCE = 20_000
 """Milliseconds until an expectation fails: only how long a failure takes."""
 
+MOST_SHIFT = 0.05
+"""Cumulative layout shift; up to 0.1 counts as good (web.dev)."""
+
 DESKTOP = {"width": 1180, "height": 800}
 PHONE = {"width": 375, "height": 740}
 
@@ -57,6 +60,7 @@ def page_of(chromium: Browser) -> Iterator[Callable[..., Page]]:
         merged: dict[str, Any] = {"viewport": DESKTOP} | options
         context = chromium.new_context(**merged)
         contexts.append(context)
+        context.add_init_script(_MEASURE_SHIFTS)
         page = context.new_page()
         page.on("request", lambda request: foreign.append(request.url) if _is_foreign(request.url) else None)
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -70,6 +74,21 @@ def page_of(chromium: Browser) -> Iterator[Callable[..., Page]]:
     assert foreign == [], "a page asked for something off this machine"
     # Refused content would be named here by the content security policy; answers with an error status are expected.
     assert [text for text in complaints if "Failed to load resource" not in text] == []
+
+
+_MEASURE_SHIFTS = """
+    window.shifts = 0;
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+    }).observe({type: "layout-shift", buffered: true});
+"""
+
+
+def fits(page: Page) -> None:
+    """Nothing is wider than the window, and nothing jumped while the page came together."""
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "it scrolls sideways"
+    shifted = page.evaluate("window.shifts")
+    assert shifted < MOST_SHIFT, f"the layout jumped: {shifted:.3f}"
 
 
 def shot(page: Page, name: str) -> None:

@@ -26,6 +26,31 @@ def test_every_vendored_file_names_a_licence_that_is_there():
     assert licences == {path.name for path in folder.glob("*LICENSE*")}
 
 
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_every_text_is_readable_in_both_schemes():
+    css = (STATIC / "hub.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part)) for part in css.split("color-scheme: dark", 1)
+    )
+    dark = {name: dark[name] for name in light}  # the dark scheme names every colour, and again for Pico below
+    chips = [(name, f"{name}-ground") for name in ("good", "busy", "quiet", "bad", "gone")]
+    texts = [(ink, ground) for ink in ("ink", "soft", "accent") for ground in ("ground", "paper", "sunken")]
+    states = [(name, "paper") for name in ("good", "bad")]
+    for scheme in (light, dark):
+        for text, ground in [*chips, *texts, *states, ("on-accent", "accent"), ("on-accent", "accent-deep")]:
+            assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground, scheme[text], scheme[ground])
+
+
 def test_own_pages_name_no_other_origin_and_nothing_inline():
     own = [*TEMPLATES.glob("*.html"), STATIC / "hub.css", STATIC / "hub.js"]
     assert len(own) > 10

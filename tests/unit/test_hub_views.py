@@ -17,7 +17,7 @@ OWNER = Membership("cus-1", "Acme", Role.OWNER)
 DOMAIN = Domain("apps.localhost", scheme="http", port=8080)
 
 
-def workspace(**changes: object) -> Workspace:
+def workspace(**changes: Any) -> Workspace:
     known: dict[str, Any] = dict.fromkeys(Workspace.__dataclass_fields__)
     known |= {"id": "w", "slug": "acme", "customer_id": "cus-1", "plan": "free", "state": State.ACTIVE}
     known |= {"suspended": False, "activated_at": NOW - timedelta(hours=1), "operation_id": "op-1"}
@@ -83,8 +83,8 @@ def test_a_time_in_full_is_the_same_everywhere():
     assert views.absolute(NOW) == "24 Nov 2026, 12:00 UTC"
 
 
-def operation(**changes: object) -> Operation:
-    known: dict[str, object] = {
+def operation(**changes: Any) -> Operation:
+    known: dict[str, Any] = {
         "id": "op-1",
         "kind": "create",
         "workspace_id": "w",
@@ -95,7 +95,7 @@ def operation(**changes: object) -> Operation:
         "error": None,
         "detail": {},
     }
-    return Operation(**(known | changes))  # pyright: ignore[reportArgumentType]
+    return Operation(**(known | changes))
 
 
 def progress(asked: Operation, of: Workspace) -> views.Progress:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from innkeeper.hub import dashboard, guard, pages, progress, sign_in, sign_up
 from innkeeper.hub.feed import CHANNEL, OperationFeed
-from innkeeper.hub.headers import SecurityHeaders
+from innkeeper.hub.headers import SecurityHeaders, protect
 from innkeeper.hub.services import HubServices
 from innkeeper.model import errors
 from innkeeper.store import audit
@@ -131,7 +131,9 @@ def _malformed(request: Request, error: Exception) -> Response:
 
 def _broken(request: Request, error: Exception) -> Response:
     _log.error("hub page failed", path=request.url.path, error=type(error).__name__, exc_info=error)
-    return _page(request, 500, "This is our fault. It was written down; try again in a moment.")
+    response = _page(request, 500, "This is our fault. It was written down; try again in a moment.")
+    protect(response.headers, request.app.state.services.settings)
+    return response
 
 
 def _page(request: Request, status: int, message: str) -> Response:

@@ -31,24 +31,28 @@ def content_security_policy(settings: HubSettings) -> str:
     )
 
 
+def protect(headers: MutableHeaders, settings: HubSettings) -> None:
+    """Add what every answer carries. Also for the page of an unforeseen error, which Starlette makes outside of us."""
+    headers["Content-Security-Policy"] = content_security_policy(settings)
+    # Not no-referrer: browsers then send `Origin: null` with forms, and that is what posts are checked by.
+    headers["Referrer-Policy"] = "same-origin"
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+    if settings.origin.startswith("https:"):
+        headers["Strict-Transport-Security"] = f"max-age={YEAR}"
+    headers.setdefault("Cache-Control", "no-store")
+
+
 class SecurityHeaders:
     """Wraps the application."""
 
     def __init__(self, app: ASGIApp, settings: HubSettings) -> None:
         self._app = app
         self._host = settings.host.encode()
-        self._headers = {
-            "Content-Security-Policy": content_security_policy(settings),
-            # Not no-referrer: browsers then send `Origin: null` with forms, and that is what posts are checked by.
-            "Referrer-Policy": "same-origin",
-            "X-Content-Type-Options": "nosniff",
-            "X-Frame-Options": "DENY",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-        }
-        if settings.origin.startswith("https:"):
-            self._headers["Strict-Transport-Security"] = f"max-age={YEAR}"
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,10 +66,7 @@ class SecurityHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                protect(MutableHeaders(scope=message), self._settings)
             await send(message)
 
         await self._app(scope, receive, with_headers)
