@@ -5,6 +5,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from innkeeper.model.errors import NotFound
 from innkeeper.store import clock
 from innkeeper.store.session import Database
 from support.state import Dsns
@@ -30,3 +31,11 @@ def test_only_the_owner_changes_the_schema(state_dsns: Dsns):
     for dsn in (state_dsns.app, state_dsns.gateway):
         with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("CREATE TABLE mine (n int)")
+
+
+def test_a_named_constraint_is_a_refusal_and_a_snapshot_only_reads(state: Database):
+    with pytest.raises(NotFound), state.transaction() as session:
+        session.execute("INSERT INTO workspaces (id, slug, customer_id, plan, app_id, state, connections)"
+                        " VALUES ('x', 'x', 'nobody', 'free', 'none', 'active', 1)")  # fmt: skip
+    with state.snapshot() as session, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        session.execute("DELETE FROM apps")

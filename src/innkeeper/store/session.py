@@ -41,6 +41,8 @@ class Database:
             connection_class=Connection[DictRow],
             kwargs={
                 "row_factory": dict_row,
+                # Else the check below would begin a transaction, and ``transaction`` only a savepoint within it.
+                "autocommit": True,
                 "application_name": application,
                 "connect_timeout": CONNECT_TIMEOUT,
                 "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=30000",
