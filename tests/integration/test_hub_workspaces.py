@@ -173,7 +173,7 @@ def test_the_dashboard_says_state_traffic_sleep_and_purge(hub: Hub):
     assert chip(page, "acme") == "Awake"
     assert buttons(page) == ["deactivate"]
     assert "3 hours ago" in page
-    assert "in 47 hours unless somebody visits" in page  # from the later of activation and traffic
+    assert "in 2 days unless somebody visits" in page  # from the later of activation and traffic
     assert 'href="https://acme.apps.test"' in page
     asleep(hub, "acme")
     page = browser.get("/").text

@@ -65,18 +65,34 @@ def test_unknown_is_said_and_never_guessed():
     [
         (timedelta(seconds=59), "any moment now"),
         (timedelta(minutes=1), "in 1 minute"),
-        (timedelta(minutes=59, seconds=59), "in 59 minutes"),
+        (timedelta(minutes=59, seconds=29), "in 59 minutes"),
+        (timedelta(minutes=59, seconds=59), "in 1 hour"),
         (timedelta(hours=1), "in 1 hour"),
-        (timedelta(hours=47, minutes=59), "in 47 hours"),
+        (timedelta(hours=47, minutes=29), "in 47 hours"),
+        (timedelta(hours=47, minutes=59), "in 2 days"),
         (timedelta(hours=48), "in 2 days"),
-        (timedelta(days=60), "in 60 days"),
+        (timedelta(days=59, hours=23, minutes=59), "in 60 days"),
         (-timedelta(days=3), "any moment now"),
     ],
 )
 def test_times_in_words(length: timedelta, words: str):
     assert views.until(NOW + length, NOW) == words
-    if length > timedelta(minutes=1):
-        assert views.ago(NOW - length, NOW) == words.removeprefix("in ") + " ago"
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (timedelta(seconds=59), "just now"),
+        (timedelta(minutes=1), "1 minute ago"),
+        (timedelta(minutes=59, seconds=59), "59 minutes ago"),
+        (timedelta(hours=1, minutes=59), "1 hour ago"),
+        (timedelta(hours=47, minutes=59), "47 hours ago"),
+        (timedelta(days=2, hours=23), "2 days ago"),
+        (-timedelta(days=3), "just now"),
+    ],
+)
+def test_past_times_in_words(length: timedelta, words: str):
+    assert views.ago(NOW - length, NOW) == words
 
 
 def test_a_time_in_full_is_the_same_everywhere():

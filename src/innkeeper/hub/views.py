@@ -4,6 +4,7 @@ Called by dashboard.py and progress.py. Buttons are the requests that model/life
 customers may make themselves; everything else is for operators.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -113,7 +114,7 @@ def facts(*, workspace: Workspace, now: datetime) -> list[Fact]:
         case State.ACTIVE if workspace.activated_at is not None:
             due = sleeps_at(activated_at=workspace.activated_at, last_traffic_at=last)
             found.append(Fact("Falls asleep", f"{until(due, now)} unless somebody visits", due))
-            found.append(Fact("Data purged", f"never while it is used; {KEPT.days} days after it falls asleep"))
+            found.append(Fact("Data purged", f"{KEPT.days} days after it falls asleep"))
         case State.DEACTIVATED:
             since = workspace.deactivated_at
             found.append(Fact("Asleep", "since just now" if since is None else f"since {ago(since, now)}", since))
@@ -208,16 +209,17 @@ def ago(then: datetime, now: datetime) -> str:
 
 def until(then: datetime, now: datetime) -> str:
     """`in 3 hours`."""
-    return "any moment now" if then - now < timedelta(minutes=1) else f"in {_span(then - now)}"
+    return "any moment now" if then - now < timedelta(minutes=1) else f"in {_span(then - now, nearest=True)}"
 
 
-def _span(length: timedelta) -> str:
-    minutes = int(length.total_seconds() // 60)
-    for unit, size, limit in (("minute", 1, 60), ("hour", 60, 48 * 60), ("day", 24 * 60, None)):
-        if limit is None or minutes < limit:
-            count = minutes // size
-            return f"{count} {unit}{'' if count == 1 else 's'}"
-    raise AssertionError
+def _span(length: timedelta, *, nearest: bool = False) -> str:
+    """The past is counted in whole units that are over, the future to the nearest: `in 60 days`, a second later too."""
+    units = (("minute", 60, 60), ("hour", 3600, 48), ("day", 86400, sys.maxsize))
+    counts = [
+        (int(length.total_seconds() / size + (0.5 if nearest else 0)), unit, limit) for unit, size, limit in units
+    ]
+    count, unit = next((count, unit) for count, unit, limit in counts if count < limit)
+    return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
 def absolute(at: datetime) -> str:
