@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,14 +77,23 @@ class Worker:
     def dispatch(self) -> None:
         """Claim as much as there are free threads, and converge it there."""
         with self._lock:
-            free = self.settings.threads - len(self._claims)
-            if free <= 0 or self.stopping.is_set():
-                return
-            with self.house.database.transaction() as session:
-                claimed = leases.claim(session, owner=self.owner, limit=free)
-            for workspace in claimed:
-                self._claims[workspace.id] = workspace
-                self._threads.submit(self._converge, workspace)
+            if (room := self._room()) > 0:
+                with self.house.database.transaction() as session:
+                    claimed = leases.claim(session, owner=self.owner, limit=room)
+                self._begin(claimed)
+
+    def wake(self, only: Sequence[str] = ()) -> None:
+        """Act on waiting requests; what begins to wake is claimed and converged here while there is room."""
+        with self._lock:
+            self._begin(wakes.answer(self.house, only=only, owner=self.owner, room=self._room()))
+
+    def _room(self) -> int:
+        return 0 if self.stopping.is_set() else self.settings.threads - len(self._claims)
+
+    def _begin(self, claimed: Sequence[Workspace]) -> None:
+        for workspace in claimed:
+            self._claims[workspace.id] = workspace
+            self._threads.submit(self._converge, workspace)
 
     def _converge(self, workspace: Workspace) -> None:
         try:
@@ -101,17 +110,17 @@ class Worker:
     def _listen(self) -> None:
         """React to notifications at once; everything is found by a tick as well."""
         with self.house.database.listen(CHANNELS) as connection:
-            self._react({"wake", "due"})
+            self._react({"wake", "due"}, [])
             while not self.stopping.is_set():
-                heard = {notice.channel for notice in connection.notifies(timeout=0.5, stop_after=1)}
-                heard |= {notice.channel for notice in connection.notifies(timeout=0)}
+                heard = [*connection.notifies(timeout=0.5, stop_after=1)]
+                heard += connection.notifies(timeout=0)
                 if heard:
-                    self._react(heard)
+                    self._react({notice.channel for notice in heard}, [n.payload for n in heard if n.channel == "wake"])
 
-    def _react(self, heard: set[str]) -> None:
-        if "wake" in heard:
-            wakes.answer(self.house)
-        if "gateway" in heard:
+    def _react(self, channels: set[str], awaited: Sequence[str]) -> None:
+        if "wake" in channels:
+            self.wake([] if "" in awaited else list(dict.fromkeys(awaited)))
+        if "gateway" in channels:
             with self.house.database.transaction() as session:
                 leases.nudge_deactivating(session)
         self.dispatch()
@@ -160,7 +169,7 @@ class Worker:
         every = self.settings
         ticks: list[tuple[Callable[[], object], float]] = [
             (self.dispatch, every.claim_every),
-            (lambda: wakes.answer(self.house), every.fold_every),
+            (self.wake, every.fold_every),
             (lambda: sweeps.fold_traffic(self.house), every.fold_every),
             (lambda: sweeps.lift_refusals(self.house), every.fold_every),
             (lambda: sweeps.remove_the_ended(self.house), every.claim_every),

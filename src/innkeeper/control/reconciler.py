@@ -7,14 +7,14 @@ the row alone is enough to go on after a crash. No transaction is open across an
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from innkeeper.control import outside as outside_calls
 from innkeeper.control import steps
 from innkeeper.control.house import House
-from innkeeper.control.outside import Outside
+from innkeeper.control.outside import Briefing, Outside
 from innkeeper.model import backoff, lifecycle
 from innkeeper.model.errors import InnkeeperError, PermanentError, StaleFenceError, StaleGenerationError, TemporaryError
 from innkeeper.model.lifecycle import Event
@@ -57,41 +57,43 @@ class Reconciler:
 
     def _advance(self, claimed: Workspace) -> tuple[Workspace, float | None]:
         """Steps until it rests, has to wait or fails; its row then, and in how many seconds it is due again."""
-        workspace, waited_until = claimed, time.monotonic() + HOLD
-        done: frozenset[Step] = frozenset()
-        briefing = None
-        step = Step.REST
+        claim, waited_until = _Claim(claimed), time.monotonic() + HOLD
         while not self.stopping.is_set():
             try:
-                with self.house.database.transaction() as session:
-                    found = self._reread(session, workspace)
-                    if found.state is not workspace.state or found.generation != workspace.generation:
-                        done = frozenset()
-                    workspace = found
-                    if briefing is None:
-                        briefing = outside_calls.brief(session, workspace)
-                    seen = _read(session, workspace, done)
-                outside = Outside(self.house, workspace, briefing)
-                seen = self._look(outside, seen)
-                step = plan(workspace=workspace, seen=seen)
-                if self.on_step:
-                    self.on_step(workspace, step)
-                if step is Step.REST:
-                    return workspace, None
-                changed = steps.run(step, outside, seen)
+                if self._step(claim) is Step.REST:
+                    return claim.workspace, None
             except steps.Wait as wait:
                 if not wait.hold or time.monotonic() > waited_until:
-                    return workspace, wait.seconds
+                    return claim.workspace, wait.seconds
                 self.stopping.wait(wait.seconds)
-                continue
             except (TemporaryError, PermanentError) as error:
-                log.warning("step.failed", workspace=workspace.id, step=step.value, error=str(error))
-                return self._failed(workspace, step, error)
-            if changed is None:
-                raise StaleFenceError(f"workspace {workspace.id} changed hands during {step}")
-            done = (done | {step}) if changed.state is workspace.state else frozenset()
-            workspace = changed
-        return workspace, 0.0
+                log.warning("step.failed", workspace=claimed.id, step=claim.step.value, error=str(error))
+                return self._failed(claim.workspace, claim.step, error)
+        return claim.workspace, 0.0
+
+    def _step(self, claim: "_Claim") -> Step:
+        """Look, plan one step and do it."""
+        # An open login is followed by the start at once: a request is waiting, and the row is read right after it.
+        if claim.briefing is None or claim.seen is None or claim.step is not Step.OPEN_LOGIN:
+            with self.house.database.transaction() as session:
+                found = self._reread(session, claim.workspace)
+                if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
+                    claim.done = frozenset()
+                claim.workspace = found
+                claim.briefing = claim.briefing or outside_calls.brief(session, found)
+                claim.seen = _read(session, found)
+        workspace = claim.workspace
+        outside = Outside(self.house, workspace, claim.briefing)
+        seen = self._look(outside, replace(claim.seen, done=claim.done))
+        claim.step = plan(workspace=workspace, seen=seen)
+        if self.on_step:
+            self.on_step(workspace, claim.step)
+        changed = steps.run(claim.step, outside, seen)
+        if changed is None:
+            raise StaleFenceError(f"workspace {workspace.id} changed hands during {claim.step}")
+        claim.done = (claim.done | {claim.step}) if changed.state is workspace.state else frozenset()
+        claim.workspace = changed
+        return claim.step
 
     def _reread(self, session: Session, workspace: Workspace) -> Workspace:
         found = workspaces.by_id(session, workspace.id)
@@ -115,7 +117,7 @@ class Reconciler:
         ):
             runtime = self.house.runtime.observe(outside.workspace.activation)
             healthy = _healthy(outside, runtime)
-        return _with(seen, runtime=runtime, healthy=healthy)
+        return replace(seen, runtime=runtime, healthy=healthy)
 
     def _failed(
         self, workspace: Workspace, step: Step, error: TemporaryError | PermanentError
@@ -146,7 +148,18 @@ class Reconciler:
         return changed, delay
 
 
-def _read(session: Session, workspace: Workspace, done: frozenset[Step]) -> Seen:
+@dataclass(slots=True)
+class _Claim:
+    """One claim on its way: what is known of the workspace, and which steps were repeated since it was claimed."""
+
+    workspace: Workspace
+    done: frozenset[Step] = frozenset()
+    briefing: Briefing | None = None
+    seen: Seen | None = None
+    step: Step = Step.REST
+
+
+def _read(session: Session, workspace: Workspace) -> Seen:
     """What the state database knows of it."""
     activation = activations.get(session, workspace.activation)
     route = routes.by_workspace(session, workspace.id)
@@ -156,13 +169,7 @@ def _read(session: Session, workspace: Workspace, done: frozenset[Step]) -> Seen
     if workspace.state is State.DEACTIVATING and activation.withdrawn_version is not None:
         acknowledged = routes.acknowledged(session, activation.withdrawn_version)
         drained, streams = routes.drained(session, workspace_id=workspace.id, version=activation.withdrawn_version)
-    return Seen(activation, route, done, acknowledged=acknowledged, drained=drained, open_streams=streams)
-
-
-def _with(seen: Seen, *, runtime: RuntimeObservation, healthy: bool) -> Seen:
-    return Seen(
-        seen.activation, seen.route, seen.done, runtime, healthy, seen.acknowledged, seen.drained, seen.open_streams
-    )
+    return Seen(activation, route, acknowledged=acknowledged, drained=drained, open_streams=streams)
 
 
 def _healthy(outside: Outside, runtime: RuntimeObservation) -> bool:

@@ -11,7 +11,7 @@ def activation_values(
     """Every placeholder but ``host`` and ``port``, which the runtime chooses."""
     address = f"{database.role}:{quote(password)}@{instance.host}:{instance.port}"
     return {
-        "database_url": f"postgresql://{address}/{database.name}?sslmode=prefer",
+        "database_url": f"postgresql://{address}/{database.name}?sslmode={_ssl_mode(instance)}",
         "database_host": instance.host,
         "database_port": str(instance.port),
         "database_name": database.name,
@@ -20,3 +20,8 @@ def activation_values(
         "url": url,
         "slug": slug,
     }
+
+
+def _ssl_mode(instance: Instance) -> str:
+    """Encrypted unless it never leaves the machine; ``prefer`` is not understood by every driver (Go's lib/pq)."""
+    return "disable" if instance.host in ("127.0.0.1", "::1", "localhost") else "require"

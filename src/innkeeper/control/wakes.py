@@ -8,6 +8,8 @@
 | anything else                     | nothing to do: the route says all there is to say                |
 """
 
+from collections.abc import Sequence
+
 import structlog
 
 from innkeeper.control.house import House
@@ -16,7 +18,7 @@ from innkeeper.model import ids, lifecycle
 from innkeeper.model.errors import NoCapacity
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import State, Workspace
-from innkeeper.store import activations, audit, clock, operations, routes, traffic, workspaces
+from innkeeper.store import activations, audit, clock, leases, operations, routes, traffic, workspaces
 from innkeeper.store.session import Session
 
 log = structlog.get_logger()
@@ -24,53 +26,61 @@ log = structlog.get_logger()
 GATEWAY = "system:gateway"
 
 
-def answer(house: House) -> int:
-    """Act on every waiting request; how many workspaces were set in motion."""
-    with house.database.transaction() as session:
-        waiting = traffic.wake_requests(session)
-    return sum(_one(house, workspace_id) for workspace_id in waiting)
+def answer(house: House, *, only: Sequence[str] = (), owner: str | None = None, room: int = 0) -> list[Workspace]:
+    """Act on waiting requests, all or those for ``only`` these workspaces.
+
+    With ``owner``, up to ``room`` workspaces that begin to wake are claimed for it in the same transaction, which
+    spares a held request the time of a claim; they are returned, to be converged at once. The others fall due.
+    """
+    waiting: Sequence[str] = only
+    if not waiting:
+        with house.database.transaction() as session:
+            waiting = traffic.wake_requests(session)
+    claimed: list[Workspace] = []
+    for workspace_id in waiting:
+        claimer = owner if len(claimed) < room else None
+        with house.database.transaction() as session:
+            taken = _one(house, session, workspace_id, claimer)
+        if taken is not None:
+            claimed.append(taken)
+    return claimed
 
 
-def _one(house: House, workspace_id: str) -> bool:
-    with house.database.transaction() as session:
-        workspace = workspaces.by_id(session, workspace_id, lock=True)
-        if workspace is None:
-            traffic.drop_wake_requests(session, workspace_id)
-            return False
-        if workspace.state is State.DEACTIVATING:
-            return _during_sleep(session, workspace)
+def _one(house: House, session: Session, workspace_id: str, owner: str | None) -> Workspace | None:
+    workspace = workspaces.by_id(session, workspace_id, lock=True)
+    if workspace is None or workspace.state is not State.DEACTIVATING:
         traffic.drop_wake_requests(session, workspace_id)
-        if workspace.state is not State.DEACTIVATED or workspace.suspended:
-            return False
-        try:
-            return _wake(house, session, workspace)
-        except NoCapacity as refusal:
-            log.warning("wake.refused", workspace=workspace_id, why=str(refusal))
-            audit.append(
-                session,
-                actor=GATEWAY,
-                action="workspace.wake-refused",
-                target=workspace_id,
-                detail={"why": refusal.slug},
-            )
-            routes.refuse(
-                session,
-                workspace_id=workspace_id,
-                refusal="no-capacity",
-                retry_after=NO_CAPACITY_RETRY,
-                lasting=False,
-            )
-            return False
+    if workspace is None:
+        return None
+    if workspace.state is State.DEACTIVATING:
+        _during_sleep(session, workspace)
+        return None
+    if workspace.state is not State.DEACTIVATED or workspace.suspended:
+        return None
+    try:
+        return _wake(house, session, workspace, owner)
+    except NoCapacity as refusal:
+        log.warning("wake.refused", workspace=workspace_id, why=str(refusal))
+        detail = {"why": refusal.slug}
+        audit.append(session, actor=GATEWAY, action="workspace.wake-refused", target=workspace_id, detail=detail)
+        routes.refuse(
+            session,
+            workspace_id=workspace_id,
+            refusal="no-capacity",
+            retry_after=NO_CAPACITY_RETRY,
+            lasting=False,
+        )
+        return None
 
 
-def _wake(house: House, session: Session, workspace: Workspace) -> bool:
+def _wake(house: House, session: Session, workspace: Workspace, owner: str | None) -> Workspace | None:
     columns = wake_columns(session, workspace, box=house.box)
     target = lifecycle.next_state(workspace.slug, workspace.state, Request.WAKE)
     operation_id = ids.prefixed("op")
     columns |= {"state": target.value, "operation_id": operation_id, "problem": None, "attempts": 0}
     changed = workspaces.change(session, workspace, **columns)
     if changed is None:
-        return False
+        return None
     operations.start(
         session,
         operation_id=operation_id,
@@ -80,16 +90,16 @@ def _wake(house: House, session: Session, workspace: Workspace) -> bool:
         detail={"slug": workspace.slug},
     )
     make_due(session, workspace.id)
+    taken = None if owner is None else leases.take(session, changed, owner=owner)
     detail = {"from": workspace.state.value, "to": target.value, "generation": changed.generation}
     audit.append(session, actor=GATEWAY, action="workspace.wake", target=workspace.id, detail=detail)
-    return True
+    return taken
 
 
-def _during_sleep(session: Session, workspace: Workspace) -> bool:
+def _during_sleep(session: Session, workspace: Workspace) -> None:
     activation = activations.get(session, workspace.activation)
     if workspace.ordered or activation is None or activation.phase not in ("ready", "stopping"):
-        return False
+        return
     traffic.drop_wake_requests(session, workspace.id)
     workspaces.change(session, workspace, last_traffic_at=clock.now(session).business)
     make_due(session, workspace.id)
-    return True

@@ -32,6 +32,17 @@ def claim(session: Session, *, owner: str, limit: int) -> list[Workspace]:
     return [workspaces.from_row(row) for row in rows]
 
 
+def take(session: Session, workspace: Workspace, *, owner: str) -> Workspace | None:
+    """Claim this very workspace, whose row is locked; None if another worker holds it."""
+    query = sql.SQL(
+        "UPDATE workspaces SET fence = fence + 1, lease_owner = %(owner)s,"
+        " lease_until_real_at = clock_timestamp() + %(lease)s WHERE id = %(id)s"
+        " AND (lease_until_real_at IS NULL OR lease_until_real_at < clock_timestamp()) RETURNING {}"
+    ).format(workspaces.COLUMNS)
+    row = session.execute(query, {"owner": owner, "lease": LEASE, "id": workspace.id}).fetchone()
+    return None if row is None else workspaces.from_row(row)
+
+
 def renew(session: Session, *, owner: str, ids: list[str]) -> set[str]:
     """Push the leases this worker still holds; what is missing from the answer was lost."""
     query = (
