@@ -6,10 +6,12 @@ pytest.register_assert_rewrite("support")
 
 pytest_plugins = [
     "support.admin",
+    "support.cli",
     "support.gateway",
     "support.house",
     "support.loopback_only",
     "support.postgres",
     "support.reporting",
+    "support.scenarios",
     "support.state",
 ]

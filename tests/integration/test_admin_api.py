@@ -1,6 +1,7 @@
 """The admin API's resources: what each address takes and gives, and that answers are what the document promises."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -82,6 +83,7 @@ def test_pages_hold_every_item_once_and_tokens_are_ours_only(furnished: Admin):
     for number in range(7):
         furnished.workspace(f"ws{number}")
     seen: list[str] = []
+    page: dict[str, Any] = {}
     query = "page_size=3"
     for _ in range(3):
         page = furnished.get(f"/v1/workspaces?{query}").json()

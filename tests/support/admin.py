@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from psycopg import sql
 
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.admin.app import create_admin
@@ -99,13 +100,12 @@ class Admin:
 
     def set(self, slug: str, **columns: Any) -> None:
         """Move a workspace's row as the control plane would."""
-        sets = ", ".join(f"{name} = %({name})s" for name in columns)
+        sets = sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in columns
+        )
+        query = sql.SQL("UPDATE workspaces SET {}, version = version + 1 WHERE slug = %(slug)s").format(sets)
         with self.database.transaction() as session:
-            done = session.execute(
-                f"UPDATE workspaces SET {sets}, version = version + 1 WHERE slug = %(slug)s",  # noqa: S608 - column names of the test
-                columns | {"slug": slug},
-            )
-            assert done.rowcount == 1
+            assert session.execute(query, columns | {"slug": slug}).rowcount == 1
 
     def audit(self, action: str) -> list[dict[str, Any]]:
         with self.database.transaction() as session:

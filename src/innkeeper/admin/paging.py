@@ -52,6 +52,29 @@ def page(
     return Reply(body)
 
 
+def few(
+    session: Session,
+    call: Call,
+    *,
+    size: int,
+    token: str,
+    rows: Sequence[T],
+    name: Callable[[T], str],
+    show: Callable[[T], Mapping[str, object]],
+) -> Reply:
+    """One page of a list that is short enough to be read whole, in order of a unique name."""
+    ordered = sorted(rows, key=name)
+    return page(
+        session,
+        call,
+        size=size,
+        token=token,
+        fetch=lambda after, limit: [row for row in ordered if after is None or name(row) > after[0]][:limit],
+        place=lambda row: [name(row)],
+        show=show,
+    )
+
+
 def _key(session: Session, call: Call) -> bytes:
     """Differs by installation, path and filters: a token of another question is refused."""
     row = session.execute("SELECT id FROM installation").fetchone()

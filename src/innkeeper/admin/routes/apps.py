@@ -8,6 +8,7 @@ from starlette.responses import Response
 from innkeeper.admin import routing, views
 from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
+from innkeeper.admin.paging import PageSize, PageToken, few
 from innkeeper.control import apps as verbs
 from innkeeper.model.token import Scope
 from innkeeper.store import apps as store
@@ -33,14 +34,19 @@ def add_app(
     return call.once(effect)
 
 
-def list_apps(call: TheCall) -> Response:
+def list_apps(call: TheCall, page_size: PageSize = 0, page_token: PageToken = "") -> Response:
     """The newest version of every app."""
-
-    def query(session: Session) -> Reply:
-        items = [views.app(row, spec=False) for row in store.all_newest(session)]
-        return Reply({"items": items, "next_page_token": None})
-
-    return call.read(query)
+    return call.read(
+        lambda session: few(
+            session,
+            call,
+            size=page_size,
+            token=page_token,
+            rows=store.all_newest(session),
+            name=lambda row: str(row["name"]),
+            show=lambda row: views.app(row, spec=False),
+        )
+    )
 
 
 def get_app(

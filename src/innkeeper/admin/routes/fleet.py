@@ -5,6 +5,7 @@ from starlette.responses import Response
 from innkeeper.admin import routing, views
 from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall, respond
+from innkeeper.admin.paging import PageSize, PageToken, few
 from innkeeper.admin.routes.workspaces import accepted
 from innkeeper.control import clock, drift, gateways
 from innkeeper.model import durations
@@ -16,13 +17,19 @@ from innkeeper.store.session import Session
 router = routing.router("fleet")
 
 
-def list_gateways(call: TheCall) -> Response:
+def list_gateways(call: TheCall, page_size: PageSize = 0, page_token: PageToken = "") -> Response:
     """Every registered boot of every gateway."""
-
-    def query(session: Session) -> Reply:
-        return Reply({"items": [views.gateway(row) for row in traffic.gateways(session)], "next_page_token": None})
-
-    return call.read(query)
+    return call.read(
+        lambda session: few(
+            session,
+            call,
+            size=page_size,
+            token=page_token,
+            rows=traffic.gateways(session),
+            name=lambda row: f"{row['gateway_id']}/{row['boot_id']}",
+            show=views.gateway,
+        )
+    )
 
 
 def remove_gateway(call: TheCall, gateway: str) -> Response:

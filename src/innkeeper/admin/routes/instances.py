@@ -5,6 +5,7 @@ from starlette.responses import Response
 from innkeeper.admin import routing, views
 from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
+from innkeeper.admin.paging import PageSize, PageToken, few
 from innkeeper.control import instances as verbs
 from innkeeper.model.token import Scope
 from innkeeper.model.workspace import Instance
@@ -33,14 +34,19 @@ def add_instance(call: TheCall, body: s.NewInstance) -> Response:
     return call.once(effect)
 
 
-def list_instances(call: TheCall) -> Response:
+def list_instances(call: TheCall, page_size: PageSize = 0, page_token: PageToken = "") -> Response:
     """All instances, with what is reserved on them."""
-
-    def query(session: Session) -> Reply:
-        items = [_shown(session, row) for row in store.everyone(session)]
-        return Reply({"items": items, "next_page_token": None})
-
-    return call.read(query)
+    return call.read(
+        lambda session: few(
+            session,
+            call,
+            size=page_size,
+            token=page_token,
+            rows=store.everyone(session),
+            name=lambda row: row.name,
+            show=lambda row: _shown(session, row),
+        )
+    )
 
 
 def get_instance(call: TheCall, instance: str) -> Response:

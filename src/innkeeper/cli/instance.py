@@ -1,0 +1,56 @@
+"""``inn instance``."""
+
+from typing import Annotated
+
+import typer
+
+from innkeeper.cli.client import path
+from innkeeper.cli.command import Inn, command, noun
+
+instance = noun("PostgreSQL servers that hold workspaces' databases.")
+
+Name = Annotated[str, typer.Argument(help="Id or name.", show_default=False)]
+_COLUMNS = ("name", "state", "host", "port", "databases", "database_capacity", "connections", "connection_capacity")
+
+
+@command(instance, "list")
+def list_(inn: Inn) -> None:
+    """All instances, with what is reserved on them."""
+    inn.show(inn.client.items("/v1/instances"), _COLUMNS)
+
+
+@command(instance, "add")
+def add(
+    inn: Inn,
+    name: Annotated[str, typer.Argument(help="A short unique name.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Where workspaces reach it.")],
+    admin_secret: Annotated[str, typer.Option(help="Where the administrator's DSN is: file:/PATH or env:NAME.")],
+    port: Annotated[int, typer.Option(help="Its port.")] = 5432,
+    databases: Annotated[int | None, typer.Option(help="Databases it takes.", show_default="2000")] = None,
+    connections: Annotated[int | None, typer.Option(help="Connections it takes.", show_default="400")] = None,
+) -> None:
+    """Register a shared PostgreSQL server."""
+    body = {
+        "name": name,
+        "host": host,
+        "port": port,
+        "admin_secret": admin_secret,
+        "database_capacity": databases,
+        "connection_capacity": connections,
+    }
+    made = inn.client.post("/v1/instances", body).body
+    inn.done(f"instance {made['name']} is {made['id']}", made)
+
+
+@command(instance, "cordon")
+def cordon(inn: Inn, instance: Name) -> None:
+    """Place nothing more on it; what is there stays."""
+    found = inn.client.post(path("instances", instance, "cordon")).body
+    inn.done(f"instance {found['name']} is cordoned: nothing more is placed on it", found)
+
+
+@command(instance, "uncordon")
+def uncordon(inn: Inn, instance: Name) -> None:
+    """Place workspaces on it again."""
+    found = inn.client.post(path("instances", instance, "uncordon")).body
+    inn.done(f"instance {found['name']} is open", found)
