@@ -50,10 +50,12 @@ class Addresses:
             return (self._folder / str(port)).readlink() == Path(str(ref))
         return False
 
-    def release(self, ref: ActivationRef, port: int) -> None:
-        """Give the port back, if this activation is the one that holds it."""
-        if self.holds(ref, port):
-            (self._folder / str(port)).unlink()
+    def release(self, ref: ActivationRef, port: int | None) -> None:
+        """Give the port back, if this activation is the one that holds it. None looks at all ports."""
+        candidates = [port] if port is not None else [int(path.name) for path in self._folder.iterdir()]
+        for candidate in candidates:
+            if self.holds(ref, candidate):
+                (self._folder / str(candidate)).unlink()
 
     def _claim(self, ref: ActivationRef, port: int) -> bool:
         try:

@@ -111,6 +111,14 @@ class Records:
         finally:
             os.close(descriptor)
 
+    @contextmanager
+    def translated(self, ref: ActivationRef) -> Generator[None]:
+        """A full or broken disk is somebody's to mend, and worth another try."""
+        try:
+            yield
+        except OSError as error:
+            raise TemporaryError(f"the folder of {ref}, {self.folder(ref)}: {error.strerror}") from error
+
     def generations(self, workspace_id: str) -> list[int]:
         """Generations of which something is here, lowest first."""
         with suppress(FileNotFoundError):
@@ -163,7 +171,8 @@ def _lock(descriptor: int, workspace_id: str) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
+        # Half a file is what a power cut may leave, and no process survives one.
         return None
 
 

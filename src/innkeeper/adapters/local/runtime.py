@@ -40,7 +40,7 @@ class LocalRuntime:
 
     def start(self, spec: ActivationSpec) -> None:
         ref = spec.ref
-        with self._records.lock(ref.workspace_id) as fence:
+        with self._records.translated(ref), self._records.lock(ref.workspace_id) as fence:
             if ref.generation <= fence.stopped:
                 raise StaleGenerationError(f"{ref} was stopped and does not start again")
             self._refuse_two_at_once(ref)
@@ -58,29 +58,18 @@ class LocalRuntime:
             self._spawn(ref, record, arguments, render_env(spec.app, values, spec.secrets))
 
     def observe(self, ref: ActivationRef) -> RuntimeObservation:
-        record = self._records.read(ref)
-        if record is None or record.pid is None:
-            return RuntimeObservation(Life.ABSENT)
-        path = self._output(ref)
-        output.trim(path)
-        if _lives(record):
-            return RuntimeObservation(Life.RUNNING, address=record.address, pid=record.pid)
-        ending = self._settle(ref, record)
-        if not record.released and ending.how is How.ITSELF:
-            # Its worker died before it became the application.
-            return RuntimeObservation(Life.ABSENT)
-        reason, message = endings.explain(ending)
-        return RuntimeObservation(Life.EXITED, reason=reason, message=message, tail=output.tail(path))
+        with self._records.translated(ref):
+            return self._observe(ref)
 
     def stop(self, ref: ActivationRef, *, grace: float) -> None:
-        with self._records.lock(ref.workspace_id) as fence:
+        with self._records.translated(ref), self._records.lock(ref.workspace_id) as fence:
             fence.stop(ref.generation)
             record = self._records.read(ref)
         # Not under the lock: generation N+1 is refused while this one runs, and nothing starts this one again.
         self._end(ref, record, grace=grace, how=How.STOPPED)
 
     def remove(self, ref: ActivationRef) -> bool:
-        with self._records.lock(ref.workspace_id) as fence:
+        with self._records.translated(ref), self._records.lock(ref.workspace_id) as fence:
             record = self._records.read(ref)
             if record is not None and record.pid is not None:
                 if endings.remains(record.pid, record.identity):
@@ -145,6 +134,21 @@ class LocalRuntime:
         return self._records.folder(ref) / "home"
 
     # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _observe(self, ref: ActivationRef) -> RuntimeObservation:
+        record = self._records.read(ref)
+        if record is None or record.pid is None:
+            return RuntimeObservation(Life.ABSENT)
+        path = self._output(ref)
+        output.trim(path)
+        if _lives(record):
+            return RuntimeObservation(Life.RUNNING, address=record.address, pid=record.pid)
+        ending = self._settle(ref, record)
+        if not record.released and ending.how is How.ITSELF:
+            # Its worker died before it became the application.
+            return RuntimeObservation(Life.ABSENT)
+        reason, message = endings.explain(ending)
+        return RuntimeObservation(Life.EXITED, reason=reason, message=message, tail=output.tail(path))
 
     def _refuse_two_at_once(self, ref: ActivationRef) -> None:
         for generation in self._records.generations(ref.workspace_id):
@@ -223,9 +227,8 @@ class LocalRuntime:
                 shutil.rmtree(path)
             elif path.name != "record.json":
                 path.unlink()
-        if record is not None:
-            self._addresses.release(ref, record.port)
-            (folder / "record.json").unlink()
+        self._addresses.release(ref, record.port if record is not None else None)
+        (folder / "record.json").unlink(missing_ok=True)
         folder.rmdir()
 
     def _output(self, ref: ActivationRef) -> Path:
