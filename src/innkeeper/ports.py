@@ -49,6 +49,10 @@ class Runtime(Protocol):
         """Give back what the ended activation holds (port, objects). True once verified absent; else call again."""
         ...
 
+    def maintain(self) -> None:
+        """Housekeeping of what nobody asks for: trim output, reap children. Ticked every second, by any worker."""
+        ...
+
     def inventory(self) -> Sequence[ActivationRef]:
         """Every activation of which something exists here, for drift: records that ``remove`` has not cleared."""
         ...

@@ -78,13 +78,13 @@ def remove_the_ended(house: House) -> None:
 
 def watch_the_awake(house: House) -> None:
     """An awake workspace whose process ended by itself falls due, and is started again."""
+    house.runtime.maintain()
     with house.database.transaction() as session:
         awake = activations.ready_ones(session)
     for ref in awake:
         if house.runtime.observe(ref).life in (Life.EXITED, Life.ABSENT):
             log.warning("activation.ended-by-itself", activation=str(ref))
             with house.database.transaction() as session:
-                activations.restarting(session, ref)
                 make_due(session, ref.workspace_id)
 
 
