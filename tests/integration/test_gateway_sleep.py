@@ -1,8 +1,13 @@
 """Withdrawing a route: acknowledged only when proved, drained only when nothing is left, cut only when ordered."""
 
+import asyncio
 from datetime import timedelta
 
-from support.gateway import Gateway, Site
+import pytest
+
+from innkeeper.gateway.haproxy import HaproxyAwayError
+from innkeeper.gateway.mirror import ask_own_haproxy
+from support.gateway import SECRET, Gateway, Site
 from support.small_app import SmallApp
 from support.waiting import eventually
 
@@ -38,6 +43,30 @@ def test_after_the_acknowledgement_the_map_has_no_route_and_requests_are_held(fr
         assert len(app.seen) == before
         front.publish(site, app, generation=2)
         assert b"200 OK" in sock.recv(65536)
+
+
+def test_the_agents_own_question_sees_what_a_request_would_meet_and_is_none(front: Gateway):
+    awake, app = front.awake("shop")
+    asleep = front.workspace("cold")
+    assert front.haproxy is not None
+    nonce = front.runtime("get var proc.boot").split("<")[1].split(">")[0]
+
+    def ask(nonce: str, secret: str = SECRET) -> list[str]:
+        path = f"/proc/{front.haproxy.pid if front.haproxy else 0}/cwd/self.sock"
+        hosts = [awake.host, asleep.host, awake.host]
+        return asyncio.run(ask_own_haproxy(hosts, secret=secret, nonce=nonce, path=path))
+
+    assert ask(nonce) == [f"shop.1|127.0.0.1|{app.port}", "", f"shop.1|127.0.0.1|{app.port}"]
+    front.read_counters()
+    assert front.counted(awake) == (0, 0, 0)
+    assert app.seen == []
+    assert front.rows("SELECT 1 FROM wake_requests") == []
+    with pytest.raises(HaproxyAwayError, match="another life"):
+        ask("another")
+    # Control: without the secret it is a request like any other.
+    with pytest.raises(HaproxyAwayError, match="another life"):
+        ask(nonce, "not-the-secret-at-all")
+    assert len(app.seen) == 1
 
 
 def test_what_haproxy_does_not_obey_is_not_acknowledged(front: Gateway):

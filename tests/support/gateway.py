@@ -25,7 +25,7 @@ import psycopg
 import pytest
 
 from innkeeper.gateway.config import agent_command, haproxy_command, write_config
-from innkeeper.gateway.settings import GatewaySettings
+from innkeeper.gateway.settings import GatewaySettings, split_address
 from innkeeper.model.workspace import Address
 from innkeeper.store import routes
 from innkeeper.store.session import Database
@@ -284,7 +284,7 @@ def make_front(tmp_path: Path, make_state: Callable[..., Dsns]) -> Iterator[Call
             read_every=0.5,
         )
         settings = replace(settings, **options)
-        gateway = Gateway(settings, dsns, state, port)
+        gateway = Gateway(settings, dsns, state, split_address(settings.listen[0])[1])
         made.append(gateway)
         if start:
             gateway.start_haproxy()

@@ -100,10 +100,10 @@ class Follower:
                 await self._haproxy.run(f"del map hosts.map {host}")
         for workspace in broken:
             await self._haproxy.run(f"del map routes.map {workspace}")
-        # Policies are not told apart by their entries alone: written anew, under the same names.
+        # Those in use; a policy that nobody uses now is written anew with the next route that does.
         if paths or agents:
-            used = {held.route.split("|")[3] for held in self._held.values()}
-            self._policies = {name for name in used if name in paths or name in agents}
+            used = {held.policy for held in self._held.values()}
+            self._policies = {name for name in used if f"|{name} " in paths or f"|{name}$ " in agents}
 
     async def _look(self) -> None:
         if self._full:

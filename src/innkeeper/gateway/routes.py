@@ -24,12 +24,12 @@ from innkeeper.gateway.statements import RouteRow
 WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,50}\Z")
 """Fits the tables' keys with a generation behind it; longer keys would be cut and share a count."""
 
-NO_POLICY = "none"
+NO_POLICY = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What HAProxy's maps hold for one workspace. ``route`` = activation|ip|port|policy."""
+    """What HAProxy's maps hold for one workspace. ``route`` = activation|ip|port, with probe rules |policy behind."""
 
     host: str
     route: str
@@ -42,8 +42,13 @@ class Held:
     @property
     def address(self) -> str:
         """``ip:port``, as HAProxy prints it."""
-        _, ip, port, _ = self.route.split("|")
+        ip, port = self.route.split("|")[1:3]
         return f"{ip}:{port}"
+
+    @property
+    def policy(self) -> str:
+        """The name of its probe rules; empty if it has none."""
+        return ([*self.route.split("|"), NO_POLICY])[3]
 
 
 @dataclass(slots=True)
@@ -101,9 +106,10 @@ def _wanted(row: RouteRow, result: Plan, policies: Collection[str]) -> Held:
     name = policy(row.idle)
     if name != NO_POLICY and name not in policies and name not in result.policies:
         result.policies.add(name)
-        result.prepare += [f"add map probe-paths.map {quote(f'{name}:{path}')} 1" for path in _paths(row.idle)]
+        result.prepare += [f"add map probe-paths.map {quote(f'{path}|{name}')} 1" for path in _paths(row.idle)]
         result.prepare += [f"add map probe-agents.map {quote(_pattern(name, word))} 1" for word in _agents(row.idle)]
-    return Held(row.host, f"{activation(row)}|{row.ip}|{row.port}|{name}")
+    route = f"{activation(row)}|{row.ip}|{row.port}"
+    return Held(row.host, route if name == NO_POLICY else f"{route}|{name}")
 
 
 def activation(row: RouteRow) -> str:
@@ -133,7 +139,7 @@ def _agents(idle: Mapping[str, Any]) -> list[str]:
 def _pattern(name: str, word: str) -> str:
     """A regular expression for HAProxy in which nothing of the word has a meaning."""
     escaped = "".join(char if char.isalnum() and char.isascii() else _hex(char) for char in word)
-    return f"^{name}:.*{escaped}"
+    return f"{escaped}.*\\|{name}$"
 
 
 def _hex(char: str) -> str:
