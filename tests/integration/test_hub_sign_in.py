@@ -7,7 +7,8 @@ import pytest
 
 from innkeeper.hub import cookies
 from innkeeper.model.people import SESSION_IDLE, SESSION_LIFE, SIGN_IN_LIFE
-from support.hub import ORIGIN, Browser, Hub
+from innkeeper.store.session import Database
+from support.hub import ORIGIN, Browser, Hub, away
 
 pytest_plugins = ["support.hub"]
 
@@ -272,6 +273,15 @@ def test_a_token_of_another_session_is_refused(hub: Hub):
 def test_only_the_hubs_own_host_is_served(hub: Hub, host: str):
     assert hub.browser().client.get("/", headers={"Host": host}).status_code == 421
     assert hub.browser().client.get("/").status_code == 200
+
+
+def test_probes_are_answered_by_address(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    client = hub.browser().client
+    for path in ("/healthz", "/readyz"):
+        assert client.get(path, headers={"Host": "10.0.0.1:8080"}).text == "ok\n"
+    monkeypatch.setattr(Database, "transaction", away)
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 503
 
 
 def test_every_answer_carries_the_headers(hub: Hub):

@@ -8,7 +8,8 @@ from threading import Barrier, Thread
 import pytest
 
 from innkeeper.model.workspace import Problem, State
-from support.hub import Browser, Hub, advance
+from innkeeper.store.session import Database
+from support.hub import Browser, Hub, advance, away
 
 pytest_plugins = ["support.hub"]
 
@@ -406,10 +407,11 @@ def test_a_body_too_large_or_malformed_is_refused_and_changes_nothing(hub: Hub):
     assert hub.rows("SELECT 1 FROM customers") == []
 
 
-def test_a_database_that_is_gone_is_said_as_not_right_now(hub: Hub):
+def test_a_database_that_is_away_is_said_as_not_right_now(hub: Hub, monkeypatch: pytest.MonkeyPatch):
     browser = hub.browser()
     browser.sign_in()
-    hub.database.close()
+    monkeypatch.setattr(Database, "transaction", away)
     answer = browser.get("/")
-    assert answer.status_code in {500, 503}
-    assert "Traceback" not in answer.text
+    assert answer.status_code == 503
+    assert "Not right now" in answer.text
+    assert answer.headers["retry-after"]

@@ -22,6 +22,7 @@ from innkeeper.control import apps, instances
 from innkeeper.hub.app import create_hub
 from innkeeper.hub.services import HubServices, HubSettings
 from innkeeper.model.domain import Domain
+from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import State, Workspace
 from innkeeper.store import operations, workspaces
 from innkeeper.store.session import Database
@@ -51,6 +52,11 @@ def furnish(database: Database) -> None:
     with database.transaction() as session:
         apps.add(session, actor="test", spec=APP)
         instances.add(session, actor="test", name="pool", host="127.0.0.1", port=5432, admin_secret="env:NOBODY")
+
+
+def away(_: Database) -> Any:
+    """Stands in for Database.transaction when the server does not answer; the real one takes 10 s to give up."""
+    raise TemporaryError("the state database does not answer: see inn doctor", delay=1.0)
 
 
 def advance(

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from innkeeper.hub import dashboard, guard, pages, progress, sign_in, sign_up
+from innkeeper.hub import dashboard, guard, pages, probes, progress, sign_in, sign_up
 from innkeeper.hub.feed import CHANNEL, OperationFeed
 from innkeeper.hub.headers import SecurityHeaders, protect
 from innkeeper.hub.services import HubServices
@@ -74,7 +74,7 @@ def create_hub(services: HubServices) -> FastAPI:
     )
     app.state.services = services
     app.state.feed = feed
-    for module in (sign_in, sign_up, progress, dashboard):
+    for module in (probes, sign_in, sign_up, progress, dashboard):
         app.include_router(module.router)
     app.mount(pages.STATIC, pages.Static(), name="static")
     app.add_exception_handler(guard.SignInNeededError, _to_sign_in)

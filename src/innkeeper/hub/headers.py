@@ -14,6 +14,10 @@ YEAR = 31_536_000
 """Seconds."""
 
 
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Asked by address, not by name; they say nothing about anybody."""
+
+
 def content_security_policy(settings: HubSettings) -> str:
     """Nothing from elsewhere, nothing inline, no frame around it."""
     return "; ".join(
@@ -59,7 +63,7 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
         hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if hosts != [self._host]:
+        if hosts != [self._host] and scope["path"] not in PROBES:
             # Another name for this address is somebody's DNS rebinding, or a gateway's wrong route.
             await PlainTextResponse("This host is not served here.\n", status_code=421)(scope, receive, send)
             return
