@@ -29,7 +29,7 @@ def main() -> int:
     try:
         return _run(arguments, local, tied)
     except InnkeeperError as error:
-        tied.fail(str(error))
+        tied.fail(error)
         return 1
 
 

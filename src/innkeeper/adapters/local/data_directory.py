@@ -18,20 +18,26 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
+import psutil
+
 from innkeeper.adapters.local.postgres_install import namespace_prefix, user_name
-from innkeeper.model.errors import Conflict, InvalidInput, PermanentError
+from innkeeper.model.errors import Conflict, InvalidInput, PermanentError, TemporaryError
 
 LAYOUT = 1
 """Raised when an older Innkeeper could not use a directory that this one wrote."""
 
 ROOM_NEW, ROOM_USED = 300, 50
 """MB that must be free: two new PostgreSQL servers and their logs, and what a restart writes."""
+
+_TOLD = 2.0
+"""Seconds for whoever took the lock to say who it is."""
 
 _MARK = "innkeeper data "
 _MADE = ("run", "log", "secrets", "issuer", "gateway", "workspaces", "outbox", "state", "token", "ports.json", "tmp")
@@ -195,7 +201,7 @@ class Lock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            return self.holder() or Holder(0, datetime.now(UTC))
+            return self.holder() or self.take()
         if not _same_file(descriptor, self._path):  # it was reset in this very moment
             os.close(descriptor)
             return self.take()
@@ -206,14 +212,25 @@ class Lock:
 
     def holder(self) -> Holder | None:
         """Who holds it now, without taking it; None if nobody."""
+        deadline = time.monotonic() + _TOLD
+        while self._is_held():
+            told = _read_holder(self._path)
+            if told is not None:
+                return told
+            if time.monotonic() > deadline:
+                raise TemporaryError(f"another process is just beginning or ending on {self._path.parent}: try again")
+            time.sleep(0.01)  # microseconds lie between taking the lock and saying so
+        return None
+
+    def _is_held(self) -> bool:
         try:
             with self._path.open("r+") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
-            return None
+            return False
         except BlockingIOError:
-            return _read_holder(self._path)
-        return None
+            return True
+        return False
 
     def give_back(self) -> None:
         """For a process that goes on without it."""
@@ -233,13 +250,15 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _read_holder(path: Path) -> Holder:
+def _read_holder(path: Path) -> Holder | None:
+    """Who says to hold it, if that is true: the holder before left its number there, which may be another's now."""
     try:
         told = json.loads(path.read_text())
-        return Holder(int(told["pid"]), datetime.fromisoformat(told["since"]))
-    except (ValueError, KeyError, FileNotFoundError):
-        # Between taking the lock and saying so: microseconds.
-        return Holder(0, datetime.now(UTC))
+        holder = Holder(int(told["pid"]), datetime.fromisoformat(told["since"]))
+        began = psutil.Process(holder.pid).create_time()
+    except (ValueError, KeyError, FileNotFoundError, psutil.NoSuchProcess):
+        return None
+    return holder if began <= holder.since.timestamp() + 1 else None
 
 
 def _same_file(descriptor: int, path: Path) -> bool:

@@ -4,7 +4,7 @@ Through it the child is told to go on once what it needs is there (it imports it
 ready, and notices on every system, without signals, that the supervisor is gone. Lines of text, both ways::
 
     supervisor -> child    go
-    child -> supervisor    ready | say TEXT | fail TEXT
+    child -> supervisor    ready | say TEXT | fail SLUG TEXT
 """
 
 import os
@@ -13,8 +13,25 @@ import socket
 import threading
 from dataclasses import dataclass, field
 
+from innkeeper.model.errors import InnkeeperError
+
 _LAST_GRACE = 15.0
 """Seconds that a child without a supervisor gets for a clean end."""
+
+
+def told(error: InnkeeperError) -> str:
+    """An error as one line for another process: its slug and its words."""
+    return f"{error.slug} {' '.join(str(error).split())}"
+
+
+def rebuilt(slug: str, text: str = "it did not say why") -> InnkeeperError:
+    """The error that ``told`` made a line of: of the same kind, so that it leads to the same exit code."""
+    kinds = [InnkeeperError]
+    for kind in kinds:
+        if kind.slug == slug:
+            return kind(text)
+        kinds += kind.__subclasses__()
+    return InnkeeperError(text)
 
 
 @dataclass(slots=True)
@@ -24,7 +41,7 @@ class Leash:
     ours: socket.socket
     theirs: socket.socket
     ready: bool = False
-    failure: str | None = None
+    failure: InnkeeperError | None = None
     said: list[str] = field(default_factory=list[str])
     _received: bytes = b""
 
@@ -64,7 +81,7 @@ class Leash:
             elif word == "say":
                 self.said.append(text)
             elif word == "fail":
-                self.failure = text
+                self.failure = rebuilt(*text.split(" ", 1))
 
     def close(self) -> None:
         """Let loose."""
@@ -95,9 +112,9 @@ class Tied:
         """Tell the person in front of the terminal."""
         self._send(f"say {' '.join(text.split())}")
 
-    def fail(self, text: str) -> None:
-        """Say why this child is about to end, in one line."""
-        self._send(f"fail {' '.join(text.split())}")
+    def fail(self, error: InnkeeperError) -> None:
+        """Say why this child is about to end."""
+        self._send(f"fail {told(error)}")
 
     def _send(self, line: str) -> None:
         try:

@@ -48,6 +48,10 @@ class Member(Protocol):
         """Why it is gone, in a few words; None while it runs."""
         ...
 
+    def failure(self) -> InnkeeperError | None:
+        """Why it ended, if it could say so itself."""
+        ...
+
     def news(self) -> list[str]:
         """Lines for the person in front of the terminal, each once."""
         ...
@@ -153,11 +157,14 @@ class ProgramMember:
         if self._leash is not None:
             self._leash.read()
             if self._leash.failure:
-                return self._leash.failure
+                return str(self._leash.failure)
         if self.once and code == 0:
             return None
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         return f"{how}; see {self._log}"
+
+    def failure(self) -> InnkeeperError | None:
+        return self._leash.failure if self._leash is not None else None
 
     def news(self) -> list[str]:
         if self._leash is None:
@@ -224,6 +231,10 @@ class PostgresMember:
                 return str(error)
             raise error
         return None if self.server.alive() else f"it ended; see {self.server.log_file}"
+
+    def failure(self) -> InnkeeperError | None:
+        error = self._starting.exception() if self._starting is not None and self._starting.done() else None
+        return error if isinstance(error, InnkeeperError) else None
 
     def news(self) -> list[str]:
         return []

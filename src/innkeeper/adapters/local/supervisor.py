@@ -188,7 +188,7 @@ class Supervisor:
     def _ended(self, place: _Place, why: str, now: float) -> None:
         name = place.member.name
         if not self._started:
-            raise PermanentError(f"{name} does not start: {why}", reason="start")
+            raise place.member.failure() or PermanentError(f"{name} does not start: {why}", reason="start")
         if now - place.since > STEADY:
             place.pause = FIRST_PAUSE
         self._say(f"{name} ended ({why}); starting it again")

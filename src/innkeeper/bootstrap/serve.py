@@ -1,0 +1,36 @@
+"""Production entry points: one process, told by INN_* variables, until SIGTERM. Called by ``inn serve``."""
+
+from typing import Literal
+
+from innkeeper.logs.setup import configure
+from innkeeper.settings.environment import Environment
+
+
+def serve(what: Literal["admin", "hub", "worker", "gateway"]) -> int:
+    """Run it; the exit status."""
+    environment = Environment()
+    configure(form=environment.logs.form, level=environment.logs.level)
+    match what:
+        case "admin":
+            from innkeeper.bootstrap.web import serve_admin
+
+            serve_admin(environment.state, environment.house, environment.public, environment.listen)
+        case "hub":
+            from innkeeper.bootstrap.web import serve_hub
+
+            serve_hub(
+                environment.state,
+                environment.house,
+                environment.public,
+                environment.identity,
+                environment.listen,
+            )
+        case "worker":
+            from innkeeper.bootstrap.working import work
+
+            work(environment.state, environment.house, environment.domain)
+        case "gateway":
+            from innkeeper.bootstrap.gateway import serve_gateway
+
+            return serve_gateway(environment.gateway, environment.domain)
+    return 0

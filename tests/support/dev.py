@@ -1,0 +1,234 @@
+"""``inn dev`` as people run it: a process of its own on a data directory of its own, and what can be seen of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from support.waiting import eventually
+
+INN = str(Path(sys.executable).with_name("inn"))
+
+CHILDREN = {
+    "web": "child web",
+    "worker": "child worker",
+    "gateway": "child gateway",
+    "haproxy": "haproxy.cfg",
+    "issuer": "issuer_process",
+    "state": "/state/data ",
+    "pool-1": "/pool-1/data ",
+}
+"""Member of the supervisor -> what its command line holds."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: str
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Dev:
+    """One data directory. ``prefix``: as whom (a setpriv command line)."""
+
+    data: Path
+    prefix: tuple[str, ...] = ()
+    addresses: dict[str, str] = field(default_factory=dict[str, str])
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def command(self, *words: str) -> list[str]:
+        return [*self.prefix, INN, "dev", *words, "--data", str(self.data)]
+
+    def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environment(),
+            cwd="/",
+        )
+
+    def start(self, *words: str) -> dict[str, str]:
+        """In the background; the addresses once everything answers."""
+        port = () if "--port" in words else ("--port", "0")
+        done = self.run("--detach", "--output", "json", *port, *words)
+        assert done.returncode == 0, done.stderr + self.logs()
+        self.addresses = json.loads(done.stdout)
+        return self.addresses
+
+    @contextmanager
+    def foreground(self) -> Generator[subprocess.Popen[str]]:
+        """As in a terminal, with a process group of its own for Ctrl-C. Its output is in a file, so it never blocks."""
+        output = self.data.with_name("terminal")
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                self.command("--port", "0"),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                text=True,
+                env=self.environment(),
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def read_until(self, process: subprocess.Popen[str], words: str) -> str:
+        """What the terminal shows once these words are there."""
+        output = self.data.with_name("terminal")
+        eventually(
+            lambda: process.poll() is not None or words in output.read_text(), timeout=60, describe=output.read_text
+        )
+        assert process.poll() is None, output.read_text()
+        return output.read_text()
+
+    def stop(self) -> None:
+        done = self.run("stop")
+        assert done.returncode == 0, done.stderr + self.logs()
+
+    def environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith(("INN_", "PYTEST", "COV_"))}
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text()[-2000:]}" for path in sorted((self.data / "log").glob("*.log"))
+        )
+
+    # --- what can be seen --------------------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        return int(json.loads((self.data / "ports.json").read_text())["gateway"])
+
+    def get(self, host: str, path: str = "/", *, port: int | None = None) -> Answer:
+        """A request as a browser would send it, whatever this machine's resolver makes of *.localhost."""
+        return self.send("GET", host, path, port=port)
+
+    def send(
+        self,
+        method: str,
+        host: str,
+        path: str,
+        *,
+        port: int | None = None,
+        body: object = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        number = port or self.port
+        connection = HTTPConnection("127.0.0.1", number, timeout=30)
+        try:
+            connection.request(
+                method,
+                path,
+                body=None if body is None else json.dumps(body),
+                headers={"Host": f"{host}:{number}", "Content-Type": "application/json", **(headers or {})},
+            )
+            response = connection.getresponse()
+            return Answer(response.status, response.read().decode())
+        finally:
+            connection.close()
+
+    def api(self, method: str, path: str, body: object = None) -> Answer:
+        """The admin API with the local token."""
+        token = (self.data / "token").read_text().strip()
+        return self.send(method, "admin.localhost", path, body=body, headers={"Authorization": f"Bearer {token}"})
+
+    def serves(self) -> bool:
+        """Whether every page answers through the gateway, and the API writes."""
+        pages = [("hub.localhost", "/"), ("admin.localhost", "/readyz"), ("mail.localhost", "/")]
+        issuer = int(json.loads((self.data / "ports.json").read_text())["issuer"])
+        return (
+            all(self.get(host, path).status == 200 for host, path in pages)
+            and self.get("no-such.apps.localhost").status == 404
+            and self.get("localhost", "/.well-known/openid-configuration", port=issuer).status == 200
+        )
+
+    def create_workspace(self, slug: str) -> None:
+        """Made and serving."""
+        self.api("POST", "/v1/customers", {"name": slug, "contact_name": "A", "contact_email": f"a@{slug}.example"})
+        made = self.api("POST", "/v1/workspaces", {"slug": slug, "customer": slug})
+        assert made.status == 202, made.body
+        self.await_workspace(slug)
+
+    def await_workspace(self, slug: str) -> None:
+        eventually(
+            lambda: self.get(f"{slug}.apps.localhost").status == 200,
+            timeout=60,
+            retry_on=(OSError,),
+            describe=lambda: f"{self.api('GET', f'/v1/workspaces/{slug}').body}\n{self.logs()}",
+        )
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything of this data directory that runs: by command line, working directory or open output file."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def described(self) -> list[str]:
+        found: list[str] = []
+        for process in self.processes():
+            try:
+                found.append(f"{process.pid} {' '.join(process.cmdline())[:300]}")
+            except psutil.Error:
+                continue
+        return found
+
+    def child(self, name: str) -> psutil.Process:
+        """The one process of that member; fails if there are two."""
+        found = [line for line in self.described() if CHILDREN[name] in f"{line} "]
+        assert len(found) == 1, (name, self.described())
+        return psutil.Process(int(found[0].split()[0]))
+
+    def has_one_of_each(self) -> bool:
+        lines = [f"{line} " for line in self.described()]
+        return all(sum(CHILDREN[name] in line for line in lines) == 1 for name in CHILDREN)
+
+    def supervisor(self) -> int:
+        return int(json.loads((self.data / "lock").read_text())["pid"])
+
+    def kill_supervisor(self) -> None:
+        process = psutil.Process(self.supervisor())
+        process.send_signal(signal.SIGKILL)
+        psutil.wait_procs([process], timeout=10)
+
+    def own_python(self) -> dict[str, int]:
+        """Resident bytes of the product's own Python processes: not the issuer, not workspaces."""
+        sizes = {name: self.child(name).memory_info().rss for name in ("web", "worker", "gateway")}
+        return {"supervisor": psutil.Process(self.supervisor()).memory_info().rss, **sizes}
+
+    def clean_up(self) -> None:
+        """Whatever a test left, without the product's help."""
+        for process in self.processes():
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        eventually(lambda: not self.processes(), describe=self.described)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        mark = str(self.data)
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            # PostgreSQL's own children name their server in neither, but work in its directory.
+            return any(mark in word for word in (*process.cmdline(), process.cwd()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
