@@ -25,9 +25,6 @@ from innkeeper.admin.routes import (
 from innkeeper.admin.services import AdminServices
 from innkeeper.admin.streams import Streams
 
-BODY_LIMIT = 2**20
-"""Bytes. An app spec is a few thousand, everything else less."""
-
 PREFIX = "/v1"
 
 _ROUTERS = (customers, workspaces, workspace_details, operations, instances, apps, audit, tokens, fleet)
@@ -65,7 +62,6 @@ def _bare() -> FastAPI:
         openapi_url=None,  # it is in docs/openapi.json; pages that show it load from a CDN
         docs_url=None,
         redoc_url=None,
-        max_body_size=BODY_LIMIT,
         redirect_slashes=False,
         lifespan=_lifespan,
     )

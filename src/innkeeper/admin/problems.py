@@ -12,8 +12,10 @@ from typing import cast
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from innkeeper.model import errors
 from innkeeper.model.errors import InnkeeperError
@@ -51,8 +53,6 @@ _OF_STATUS = MappingProxyType(
     {
         404: (errors.NotFound.slug, "there is nothing at this address: see docs/openapi.json"),
         405: ("method-not-allowed", "this address does not take that method: see docs/openapi.json"),
-        413: ("too-large", "the body is larger than 1 MiB: send less"),
-        415: ("unsupported-media-type", ""),
     }
 )
 """Statuses that frameworks answer by themselves."""
@@ -65,6 +65,15 @@ class UnsupportedMediaType(errors.Refused):
     """415: the body is of a kind that this address does not read."""
 
     slug = "unsupported-media-type"
+
+
+class TooLarge(errors.Refused):
+    """413: more than is read here."""
+
+    slug = "too-large"
+
+    def __init__(self) -> None:
+        super().__init__("the body is larger than 1 MiB: send less")
 
 
 def problem(
@@ -124,21 +133,32 @@ def _fault(one: Mapping[str, object]) -> dict[str, str]:
             return {"field": name, "message": "there is no such field: leave it out"}
         case "missing":
             return {"field": name, "message": f"is missing from the {where}" if name else f"a {where} is needed"}
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return {"field": name, "message": f"the {where} must be a JSON object"}
         case _:
             message = str(one.get("msg", "is not valid")).removeprefix("Value error, ")
             return {"field": name, "message": message[:1].lower() + message[1:]}
 
 
-async def _http(_: Request, error: Exception) -> Response:
+def _allow(request: Request) -> str:
+    """Every method that the path takes; the framework only knows those of one route."""
+    methods: set[str] = set()
+    for context in iter_route_contexts(request.app.routes):
+        if compile_path(context.path or "")[0].match(request.url.path):
+            methods |= context.methods or set()
+    return ", ".join(sorted(methods))
+
+
+async def _http(request: Request, error: Exception) -> Response:
     http = cast("HTTPException", error)
     known = _OF_STATUS.get(http.status_code)
     if known is None:
         status_slug = errors.InvalidInput.slug if http.status_code < 500 else errors.InnkeeperError.slug  # noqa: PLR2004
         return problem(status_slug, str(http.detail))
     slug, detail = known
-    response = problem(slug, detail or str(http.detail))
-    for name, value in (http.headers or {}).items():
-        response.headers[name] = value
+    response = problem(slug, detail)
+    if http.status_code == 405:  # noqa: PLR2004 - Method Not Allowed
+        response.headers["Allow"] = _allow(request)
     return response
 
 

@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive
 
 from innkeeper.admin.call import KEY, Call
-from innkeeper.admin.problems import UnsupportedMediaType
+from innkeeper.admin.problems import TooLarge, UnsupportedMediaType
 from innkeeper.admin.services import AdminServices
 from innkeeper.model.errors import InvalidInput
 from innkeeper.model.token import Scope
@@ -30,6 +31,9 @@ SCOPE = "x-scope"
 """Where the OpenAPI document (and the test that walks the routes) finds a route's scope."""
 
 _JSON = ("application/json",)
+
+BODY_LIMIT = 2**20
+"""Bytes. An app spec is a few thousand, everything else less."""
 
 
 def add(
@@ -96,6 +100,7 @@ class CheckedRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             services = cast("AdminServices", request.app.state.services)
+            request = Request(request.scope, _limited(request.receive))
             call = Call(request, services, scope)
             request.scope[KEY] = call
             try:
@@ -124,7 +129,25 @@ def _check_target(request: Request, known: frozenset[str]) -> None:
             raise InvalidInput(f"{name} holds a NUL character: leave it out", field=name)
 
 
+def _limited(receive: Receive) -> Receive:
+    """The same, until more of a body has come than is read here."""
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > BODY_LIMIT:
+            raise TooLarge
+        return message
+
+    return limited
+
+
 async def _body(request: Request, *, takes_body: bool, consumes: Sequence[str]) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > BODY_LIMIT:
+        raise TooLarge
     body = await request.body()
     if not body:
         return body

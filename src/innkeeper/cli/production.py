@@ -38,4 +38,6 @@ def run(
     """Run one process of the product until SIGTERM; settings come from INN_* variables."""
     from innkeeper.bootstrap.serve import serve as act
 
-    act(what)
+    code = act(what)
+    if code:
+        raise typer.Exit(code)

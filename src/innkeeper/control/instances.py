@@ -1,6 +1,7 @@
 """Verbs on PostgreSQL instances. Called by the admin API and by local mode for the servers it starts."""
 
 import re
+from ipaddress import ip_address
 
 from innkeeper.model import ids
 from innkeeper.model.errors import InvalidInput, NotFound
@@ -16,7 +17,7 @@ CONNECTIONS = 400
 
 _HIGHEST = 1_000_000
 _NAME = re.compile(r"[a-z](?:-?[a-z0-9]){0,39}")
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?|::1")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _SECRET = re.compile(r"file:/[^\x00-\x1f]+|env:[A-Z_][A-Z0-9_]*")
 _HIGHEST_PORT = 65535
 
@@ -36,7 +37,7 @@ def add(
     if not _NAME.fullmatch(name):
         message = "an instance's name begins with a letter and holds only a-z, 0-9 and single hyphens, 40 at most"
         raise InvalidInput(message, field="name")
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host) and not _is_address(host):
         raise InvalidInput("host is a name or an IP address without a port", field="host")
     if not 1 <= port <= _HIGHEST_PORT:
         raise InvalidInput(f"port is a number from 1 to {_HIGHEST_PORT}", field="port")
@@ -78,6 +79,14 @@ def find(session: Session, id_or_name: str) -> Instance:
     if found is None:
         raise NotFound(f"there is no instance {id_or_name!r}: see inn instance list")
     return found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
 
 
 def _set(session: Session, *, actor: str, id_or_name: str, state: str) -> Instance:

@@ -85,10 +85,10 @@ def read_workspace_logs(
     lines: Annotated[int, Query(ge=1, le=100_000, description="At most so many, the newest")] = 1000,
 ) -> Response:
     """What its newest activation wrote, as text."""
+    call.admit()
     runtime = call.services.runtime
     if runtime is None:
         raise NotFound("the output of workspaces cannot be read from this process")
-    call.admit()
     with call.services.database.transaction() as session:
         ref = verbs.find(session, slug).activation
     newest = list(runtime.logs(ref))[-lines:]
