@@ -11,9 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import psutil
 import psycopg
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as TickExecutor
@@ -104,7 +102,9 @@ class Worker:
             log.exception("converge.defect", workspace=workspace.id)
         finally:
             with self._lock:
-                self._claims.pop(workspace.id, None)
+                # After a lapse of the lease this worker may have claimed it anew, behind another fence.
+                if self._claims.get(workspace.id) is workspace:
+                    del self._claims[workspace.id]
         self._survive(self.dispatch)
 
     def _listen(self) -> None:
@@ -153,7 +153,7 @@ class Worker:
             traffic.prune(session)
 
     def _read_clocks(self) -> None:
-        clockwatch.compare(self.house, host_boot=host_boot(), boot_time=boot_time)
+        clockwatch.compare(self.house)
 
     def _survive(self, act: Callable[[], object]) -> None:
         """Run a tick; a state database that is away for a moment is said and waited for."""
@@ -192,14 +192,3 @@ class Worker:
                 misfire_grace_time=None,
             )
         return scheduler
-
-
-def host_boot() -> str:
-    """Names this boot of this machine."""
-    linux = Path("/proc/sys/kernel/random/boot_id")
-    return linux.read_text().strip() if linux.exists() else f"boot-{psutil.boot_time():.0f}"
-
-
-def boot_time() -> float:
-    """Seconds since that boot, suspended ones too: a clock nobody can set."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

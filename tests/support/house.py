@@ -1,12 +1,13 @@
 """A whole control layer for a test: real state database, real pool instance, real processes. A pytest plugin.
 
-    def test_x(house, gateway, customer):          # House over the sample app, a gateway played through the tables
-        workspace_id = create(house, "acme", customer)
-        drive(house, until=lambda: state_of(house, "acme") == "active")
+def test_x(house, gateway, customer):          # House over the sample app, a gateway played through the tables
+    workspace_id = create(house, "acme", customer)
+    drive(house, until=lambda: state_of(house, "acme") == "active")
 """
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from innkeeper.control import appspec, clockwatch, customers, notices, passage, 
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.app import App
+from innkeeper.model.clockwatch import HostClock
 from innkeeper.model.domain import Domain
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import Customer, Instance, Operation, Workspace
@@ -167,5 +169,4 @@ def describe(house: House) -> list[tuple[str, ...]]:
 
 
 def read_clocks(house: House, *, boot_time: float) -> None:
-    clockwatch.compare(house, host_boot="boot-of-the-test", boot_time=lambda: boot_time)
-
+    clockwatch.compare(replace(house, host=HostClock("boot-of-the-test", lambda: boot_time)))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from innkeeper.model.clockwatch import HostClock
 from innkeeper.model.domain import Domain
 from innkeeper.ports import DatabaseServers, Health, Mailer, Runtime, SecretBox
 from innkeeper.store.session import Database
@@ -9,7 +10,10 @@ from innkeeper.store.session import Database
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """``operator_mail`` is asked when no member of a customer can be reached."""
+    """``operator_mail`` is asked when no member of a customer can be reached.
+
+    ``host`` None: this machine's own clock.
+    """
 
     database: Database
     runtime: Runtime
@@ -19,3 +23,4 @@ class House:
     box: SecretBox
     domain: Domain
     operator_mail: str = "operator@localhost"
+    host: HostClock | None = None

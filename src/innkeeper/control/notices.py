@@ -6,9 +6,11 @@ between is followed by one that sends the same message id again, which the relay
 
 import structlog
 
+from innkeeper.control import clockwatch
 from innkeeper.control.house import House
 from innkeeper.model import retention
 from innkeeper.model.errors import PermanentError, TemporaryError
+from innkeeper.model.moment import Moment
 from innkeeper.model.retention import Act, Notice
 from innkeeper.model.workspace import Workspace
 from innkeeper.ports import Mail
@@ -24,24 +26,24 @@ _KINDS = {Act.NOTIFY_FIRST: Notice.FIRST, Act.NOTIFY_LAST: Notice.LAST}
 def send_due(house: House) -> int:
     """Send every notice that is due; how many were accepted."""
     with house.database.transaction() as session:
-        sweeps.begin(session, "notices")
+        began = sweeps.begin(session, "notices")
     sent = 0
     while batch := _take(house):
         for workspace, kind, recipients, purge_at in batch:
             sent += _send(house, workspace, kind, recipients, purge_at)
     with house.database.transaction() as session:
-        sweeps.end(session, "notices")
+        sweeps.end(session, "notices", began=began)
     return sent
 
 
 def _take(house: House) -> list[tuple[Workspace, Notice, list[str], str]]:
     taken: list[tuple[Workspace, Notice, list[str], str]] = []
     with house.database.transaction() as session:
-        if clock.status(session).doubt_real_at is not None:
+        now = clockwatch.trusted(session, house)
+        if now is None:
             return []
-        now = clock.now(session)
-        for workspace in sweeps.take_notices(session, limit=BATCH):
-            due = _schedule(session, workspace)
+        for workspace in sweeps.take_notices(session, limit=BATCH, now=now.business):
+            due = _schedule(session, workspace, now)
             kind = _KINDS.get(due.act)
             if kind is None:
                 sweeps.retain_again(session, workspace.id, at=due.due_at, purge_at=due.purge_at)
@@ -84,14 +86,15 @@ def _send(house: House, workspace: Workspace, kind: Notice, recipients: list[str
 def _accepted(house: House, workspace: Workspace, kind: Notice) -> None:
     with house.database.transaction() as session:
         notices.accepted(session, workspace_id=workspace.id, generation=workspace.generation, kind=kind)
-        due = _schedule(session, workspace)
-        sweeps.retain_again(session, workspace.id, at=due.due_at, purge_at=due.purge_at)
+        due = _schedule(session, workspace, clock.now(session))
+        sweeps.retain_again(
+            session, workspace.id, at=due.due_at, purge_at=due.purge_at, generation=workspace.generation
+        )
         detail = {"kind": kind.value, "generation": workspace.generation}
         audit.append(session, actor="system:retention", action="notice.accepted", target=workspace.id, detail=detail)
 
 
-def _schedule(session: Session, workspace: Workspace) -> retention.Retention:
-    now = clock.now(session)
+def _schedule(session: Session, workspace: Workspace, now: Moment) -> retention.Retention:
     accepted = notices.of_generation(session, workspace_id=workspace.id, generation=workspace.generation)
     asleep_since = workspace.deactivated_at or now.business
     return retention.schedule(deactivated_at=asleep_since, accepted=accepted, now=now.business)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from innkeeper.control import clockwatch
 from innkeeper.control.house import House
 from innkeeper.model import idleness
 from innkeeper.model.moment import Moment
@@ -28,7 +29,9 @@ def step(house: House) -> None:
         passage = passages.current(session)
         if passage is None:
             return
-        now, status = clock.now(session), clock.status(session)
+        now, status = clockwatch.trusted(session, house), clock.status(session)
+        if now is None:
+            return  # in doubt: nothing would settle at the instants on the way
         since = max(status.moved_real_at, passage.created_real_at)
         waits_for = _unsettled(session, since=since, now=now)
         if waits_for is not None:

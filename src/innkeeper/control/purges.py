@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from innkeeper.control import workspaces as verbs
+from innkeeper.control import purging
 from innkeeper.model import lifecycle
 from innkeeper.model.errors import Refused
 from innkeeper.model.lifecycle import Request
@@ -40,7 +40,7 @@ def preview(session: Session, workspace: Workspace) -> Preview:
 def _against(session: Session, workspace: Workspace) -> str | None:
     try:
         lifecycle.next_state(workspace.slug, workspace.state, Request.PURGE)
-        verbs.purge_columns(session, workspace, now=clock.now(session))
+        purging.purge_columns(session, workspace, now=clock.now(session))
     except Refused as refusal:
         return str(refusal)
     status = clock.status(session)

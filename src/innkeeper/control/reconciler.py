@@ -19,7 +19,7 @@ from innkeeper.model import backoff, lifecycle
 from innkeeper.model.errors import InnkeeperError, PermanentError, StaleFenceError, StaleGenerationError, TemporaryError
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.observed import Life, RuntimeObservation
-from innkeeper.model.plan import Seen, Step, plan
+from innkeeper.model.plan import Seen, Step, plan, start_failed
 from innkeeper.model.workspace import Problem, State, Workspace
 from innkeeper.store import activations, audit, clock, leases, operations, routes, workspaces
 from innkeeper.store.session import Session
@@ -62,13 +62,17 @@ class Reconciler:
             try:
                 if self._step(claim) is Step.REST:
                     return claim.workspace, None
+                # A step that lost a race is followed by another look: the row says whether the claim is lost, too.
             except steps.Wait as wait:
                 if not wait.hold or time.monotonic() > waited_until:
                     return claim.workspace, wait.seconds
                 self.stopping.wait(wait.seconds)
             except (TemporaryError, PermanentError) as error:
                 log.warning("step.failed", workspace=claimed.id, step=claim.step.value, error=str(error))
-                return self._failed(claim.workspace, claim.step, error)
+                failed = self._failed(claim.workspace, claim.step, error)
+                if failed is not None:
+                    return failed
+                claim.seen = None
         return claim.workspace, 0.0
 
     def _step(self, claim: "_Claim") -> Step:
@@ -90,7 +94,8 @@ class Reconciler:
             self.on_step(workspace, claim.step)
         changed = steps.run(claim.step, outside, seen)
         if changed is None:
-            raise StaleFenceError(f"workspace {workspace.id} changed hands during {claim.step}")
+            claim.seen = None
+            return claim.step
         claim.done = (claim.done | {claim.step}) if changed.state is workspace.state else frozenset()
         claim.workspace = changed
         return claim.step
@@ -121,8 +126,10 @@ class Reconciler:
 
     def _failed(
         self, workspace: Workspace, step: Step, error: TemporaryError | PermanentError
-    ) -> tuple[Workspace, float | None]:
-        """Write the problem down; a start that cannot succeed goes to sleep with it."""
+    ) -> tuple[Workspace, float | None] | None:
+        """Write the problem down; a start that cannot succeed goes to sleep with it. None: a verb was faster."""
+        if workspace.state is State.DEACTIVATED:
+            return workspace, backoff.delay(attempts=1)  # there was nothing to do: no problem of the workspace's
         attempts = workspace.attempts + 1
         hopeless = isinstance(error, PermanentError) or (
             step is Step.AWAIT_HEALTH and attempts >= backoff.GIVE_UP_AFTER
@@ -130,6 +137,8 @@ class Reconciler:
         gives_up = hopeless and workspace.state in _RISING
         reason = error.reason if isinstance(error, PermanentError) else error.slug
         problem = Problem(step.value, reason, _trim(error), attempts, permanent=hopeless)
+        if workspace.state is State.DEACTIVATING and start_failed(workspace.problem):
+            problem = workspace.problem  # why it goes to sleep; that this is delayed is in the operation's events
         asked = error.delay if isinstance(error, TemporaryError) else backoff.MAX_DELAY
         delay = 0.0 if gives_up else backoff.delay(attempts=attempts, asked=asked)
         with self.house.database.transaction() as session:
@@ -140,7 +149,7 @@ class Reconciler:
                 columns |= {"state": state, "ordered": True, "decided_at": now.business}
             changed = workspaces.record(session, workspace, **columns)
             if changed is None:
-                raise StaleFenceError(f"workspace {workspace.id} changed hands during {step}")
+                return None
             operations.event(session, workspace.operation_id, step=step.value, message=f"Failed: {_trim(error)}")
             if gives_up:
                 detail = {"from": workspace.state.value, "step": step.value, "reason": reason}

@@ -13,8 +13,8 @@ from innkeeper.model import idleness, lifecycle, retention
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.observed import Life
-from innkeeper.model.plan import Seen, Step, traffic_since_decision
-from innkeeper.model.workspace import State, Workspace
+from innkeeper.model.plan import Seen, Step, start_failed, traffic_since_decision
+from innkeeper.model.workspace import RouteStatus, State, Workspace
 from innkeeper.store import activations, audit, clock, operations, routes, secrets, traffic, workspaces
 from innkeeper.store.session import Session, notify
 
@@ -44,8 +44,10 @@ def run(step: Step, outside: Outside, seen: Seen) -> Workspace | None:
 def _create_database(outside: Outside, seen: Seen) -> Workspace | None:
     outside.create_database()
     with outside.house.database.transaction() as session:
-        _tell(session, outside.workspace, Step.CREATE_DATABASE, "Its database is ready")
-        return workspaces.record(session, outside.workspace, database_ready=True)
+        changed = workspaces.record(session, outside.workspace, database_ready=True)
+        if changed is not None:
+            _tell(session, outside.workspace, Step.CREATE_DATABASE, "Its database is ready")
+        return changed
 
 
 def _open_login(outside: Outside, seen: Seen) -> Workspace | None:
@@ -54,9 +56,15 @@ def _open_login(outside: Outside, seen: Seen) -> Workspace | None:
 
 
 def _start(outside: Outside, seen: Seen) -> Workspace | None:
-    outside.start(seen.activation)
+    """What runs already goes on; what does not has its own time to become healthy, counted from here."""
+    runs = outside.house.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
     with outside.house.database.transaction() as session:
+        if not _ours(session, outside.workspace):
+            return None
+        if not runs:
+            activations.restarting(session, seen.activation.ref)
         _tell(session, outside.workspace, Step.START, "The application is starting")
+    outside.start(seen.activation)
     return outside.workspace
 
 
@@ -86,18 +94,17 @@ def _publish(outside: Outside, seen: Seen) -> Workspace | None:
     risen = workspace.state is not State.ACTIVE
     with outside.house.database.transaction() as session:
         now = clock.now(session)
-        columns: dict[str, object] = {"state": State.ACTIVE.value, "problem": None, "attempts": 0}
+        columns: dict[str, object] = {"state": State.ACTIVE.value, "problem": None, "attempts": 0, "operation_id": None}
         if risen:
             columns["state"] = lifecycle.after(workspace.state, Event.READY).value
-            columns |= {"activated_at": now.business, "deactivated_at": None, "operation_id": None}
+            columns |= {"activated_at": now.business, "deactivated_at": None}
             columns["idle_due_at"] = idleness.sleeps_at(activated_at=now.business, last_traffic_at=None)
         changed = workspaces.record(session, workspace, **columns)
         if changed is None:
             return None
         activations.ready(session, workspace.activation, address=runtime.address, pid=runtime.pid)
-        if risen:
-            _tell(session, workspace, Step.PUBLISH, "It is healthy and open")
-            operations.finish(session, workspace.operation_id)
+        _tell(session, workspace, Step.PUBLISH, "It is healthy and open")
+        operations.finish(session, workspace.operation_id)
         _audit(session, workspace, "workspace.active" if risen else "workspace.restarted", changed)
         routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=runtime.address)
         return changed
@@ -110,8 +117,9 @@ def _withdraw(outside: Outside, seen: Seen) -> Workspace | None:
         if changed is None:
             return None
         _tell(session, workspace, Step.WITHDRAW, "New requests are held")
-        grace = STREAM_GRACE if workspace.ordered else None
-        if workspace.suspended:
+        # As the row is now: it may have been suspended since it was read.
+        grace = STREAM_GRACE if changed.ordered else None
+        if changed.suspended:
             version = routes.refuse(
                 session, workspace_id=workspace.id, refusal="suspended", retry_after=None, lasting=True, close_in=grace
             )
@@ -135,6 +143,9 @@ def _republish(outside: Outside, seen: Seen) -> Workspace | None:
     if address is None:
         raise PermanentError("its activation has no address to go back to", reason="address-missing")
     with outside.house.database.transaction() as session:
+        fresh = workspaces.by_id(session, workspace.id, lock=True)
+        if fresh is not None and fresh.ordered:
+            return None  # suspended since it was read: nothing brings it back
         now = clock.now(session)
         due = idleness.sleeps_at(activated_at=workspace.activated_at or now.business, last_traffic_at=now.business)
         target = lifecycle.after(workspace.state, Event.TRAFFIC)
@@ -184,6 +195,7 @@ def _close_login(outside: Outside, seen: Seen) -> Workspace | None:
 
 def _finish_sleep(outside: Outside, seen: Seen) -> Workspace | None:
     workspace = outside.workspace
+    problem = workspace.problem if start_failed(workspace.problem) else None
     with outside.house.database.transaction() as session:
         now = clock.now(session)
         due = retention.schedule(deactivated_at=now.business, accepted={}, now=now.business)
@@ -199,28 +211,35 @@ def _finish_sleep(outside: Outside, seen: Seen) -> Workspace | None:
             ordered=False,
             decided_at=None,
             operation_id=None,
+            problem=problem,
             attempts=0,
         )
         if changed is None:
             return None
         activations.stopped(session, workspace.activation)
-        problem = workspace.problem
         error = None if problem is None else {"type": problem.reason, "detail": problem.message}
         _tell(session, workspace, Step.FINISH_SLEEP, "It sleeps: its process is gone, its data are kept")
         operations.finish(session, workspace.operation_id, error=error)
         _audit(session, workspace, "workspace.deactivated", changed)
-        if workspace.suspended:
+        if changed.suspended:
             routes.refuse(session, workspace_id=workspace.id, refusal="suspended", retry_after=None, lasting=True)
         elif problem is not None:
             routes.refuse(session, workspace_id=workspace.id, refusal="failed", retry_after=FAILED_RETRY, lasting=False)
+        elif _refused(session, workspace):
+            routes.sleep(session, workspace_id=workspace.id)  # it was resumed while it fell asleep
         notify(session, "wake")  # a request may have come while it fell asleep
         return changed
 
 
 def _drop_database(outside: Outside, seen: Seen) -> Workspace | None:
+    with outside.house.database.transaction() as session:
+        if clock.status(session).doubt_real_at is not None:
+            raise TemporaryError("the clock is in doubt, so nothing is destroyed: see inn clock show", delay=5.0)
     if not outside.drop_database():
         raise TemporaryError("its database or roles are still there after the drop", delay=1.0)
     with outside.house.database.transaction() as session:
+        if not _ours(session, outside.workspace):
+            return None
         _tell(session, outside.workspace, Step.DROP_DATABASE, "Its database and roles are gone")
     return outside.workspace
 
@@ -265,6 +284,17 @@ def _finish_purge(outside: Outside, seen: Seen) -> Workspace | None:
 
 def _rest(outside: Outside, seen: Seen) -> Workspace | None:
     return outside.workspace
+
+
+def _ours(session: Session, workspace: Workspace) -> bool:
+    """Whether the claim still stands; its row is held until this transaction ends."""
+    found = workspaces.by_id(session, workspace.id, lock=True)
+    return found is not None and found.fence == workspace.fence
+
+
+def _refused(session: Session, workspace: Workspace) -> bool:
+    route = routes.by_workspace(session, workspace.id)
+    return route is not None and route.status is RouteStatus.REFUSED
 
 
 def _tell(session: Session, workspace: Workspace, step: Step, message: str) -> None:

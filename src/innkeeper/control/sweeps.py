@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import structlog
 
+from innkeeper.control import clockwatch
 from innkeeper.control.house import House
-from innkeeper.control.workspaces import make_due, purge_columns
+from innkeeper.control.purging import purge_columns
+from innkeeper.control.workspaces import make_due
 from innkeeper.model import errors, idleness, ids, lifecycle, retention
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.moment import Moment
@@ -58,8 +60,10 @@ def retain(house: House) -> int:
 def lift_refusals(house: House) -> None:
     """Refusals that have run out: the next request may wake again."""
     with house.database.transaction() as session:
-        for workspace_id in routes.lapsed_refusals(session):
-            routes.sleep(session, workspace_id=workspace_id)
+        lapsed = routes.lapsed_refusals(session)
+    for workspace_id in lapsed:
+        with house.database.transaction() as session:
+            routes.lift(session, workspace_id=workspace_id)
 
 
 def remove_the_ended(house: House) -> None:
@@ -89,22 +93,24 @@ def watch_the_awake(house: House) -> None:
 
 
 def _until_done(house: House, name: str, batch: Callable[[Session, Moment], tuple[int, int]]) -> int:
+    """Batch by batch, each by a moment that is compared with the host's clock in the batch's own transaction."""
     with house.database.transaction() as session:
-        sweeps.begin(session, name)
+        began = sweeps.begin(session, name)
     total = 0
     while True:
         with house.database.transaction() as session:
-            looked, acted = batch(session, clock.now(session))
+            now = clockwatch.trusted(session, house)
+            looked, acted = (0, 0) if now is None else batch(session, now)
         total += acted
         if looked == 0:
             break
     with house.database.transaction() as session:
-        sweeps.end(session, name)
+        sweeps.end(session, name, began=began)
     return total
 
 
 def _idle_batch(session: Session, now: Moment) -> tuple[int, int]:
-    due = sweeps.take_idle(session, limit=BATCH)
+    due = sweeps.take_idle(session, limit=BATCH, now=now.business)
     if not due:
         return 0, 0
     status, readings = clock.status(session), traffic.readings(session)
@@ -133,6 +139,7 @@ def _sleep(session: Session, workspace: Workspace, now: Moment) -> bool:
     changed = workspaces.change(session, workspace, **columns, attempts=0, problem=None, idle_due_at=None)
     if changed is None:
         return False
+    operations.finish(session, workspace.operation_id, state="cancelled")
     operations.start(
         session,
         operation_id=operation_id,
@@ -148,9 +155,7 @@ def _sleep(session: Session, workspace: Workspace, now: Moment) -> bool:
 
 
 def _retention_batch(session: Session, now: Moment) -> tuple[int, int]:
-    if clock.status(session).doubt_real_at is not None:
-        return 0, 0
-    due = sweeps.take_purges(session, limit=BATCH)
+    due = sweeps.take_purges(session, limit=BATCH, now=now.business)
     acted = 0
     for workspace in due:
         acted += _purge(session, workspace, now)

@@ -15,7 +15,7 @@ import structlog
 from innkeeper.control.house import House
 from innkeeper.control.workspaces import NO_CAPACITY_RETRY, make_due, wake_columns
 from innkeeper.model import ids, lifecycle
-from innkeeper.model.errors import NoCapacity
+from innkeeper.model.errors import NoCapacity, TemporaryError
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import State, Workspace
 from innkeeper.store import activations, audit, clock, leases, operations, routes, traffic, workspaces
@@ -39,8 +39,13 @@ def answer(house: House, *, only: Sequence[str] = (), owner: str | None = None, 
     claimed: list[Workspace] = []
     for workspace_id in waiting:
         claimer = owner if len(claimed) < room else None
-        with house.database.transaction() as session:
-            taken = _one(house, session, workspace_id, claimer)
+        try:
+            with house.database.transaction() as session:
+                taken = _one(house, session, workspace_id, claimer)
+        except TemporaryError as error:
+            # What was claimed before is converged all the same; this one is found again by the next tick.
+            log.warning("wake.waits", workspace=workspace_id, why=str(error))
+            break
         if taken is not None:
             claimed.append(taken)
     return claimed

@@ -6,8 +6,8 @@ Called by the admin API and the hub in their own transaction; nothing outside is
 import secrets as random
 from datetime import timedelta
 
-from innkeeper.control import appspec
-from innkeeper.model import entitlements, ids, lifecycle, placement, retention, slugs
+from innkeeper.control import appspec, purging
+from innkeeper.model import entitlements, ids, lifecycle, placement, slugs
 from innkeeper.model.app import App
 from innkeeper.model.domain import Domain
 from innkeeper.model.errors import Conflict, InvalidInput, NoCapacity, NotFound, PreconditionFailed, SlugTaken
@@ -15,7 +15,7 @@ from innkeeper.model.lifecycle import Request
 from innkeeper.model.moment import Moment
 from innkeeper.model.workspace import Operation, State, Workspace
 from innkeeper.ports import SecretBox
-from innkeeper.store import activations, apps, audit, clock, customers, instances, notices, operations, routes, secrets
+from innkeeper.store import activations, apps, audit, clock, customers, instances, operations, routes, secrets
 from innkeeper.store import workspaces as store
 from innkeeper.store.session import Session, notify
 
@@ -191,24 +191,6 @@ def wake_columns(session: Session, workspace: Workspace, *, box: SecretBox) -> d
     }
 
 
-def purge_columns(session: Session, workspace: Workspace, *, now: Moment) -> dict[str, object]:
-    """Invariant I3, checked in the transaction that moves to ``purging``: ``Conflict`` names what stands against it."""
-    slug = workspace.slug
-    if workspace.held_by is not None:
-        raise Conflict(f"workspace {slug} is under a legal hold and is never purged: release it first")
-    if workspace.deactivated_at is None:
-        raise Conflict(f"workspace {slug} has not been deactivated: deactivate it first")
-    accepted = notices.of_generation(session, workspace_id=workspace.id, generation=workspace.generation)
-    due = retention.schedule(deactivated_at=workspace.deactivated_at, accepted=accepted, now=now.business)
-    if due.act is not retention.Act.PURGE:
-        message = f"workspace {slug} may be purged from {due.purge_at:%Y-%m-%d %H:%M} UTC on, not before"
-        raise Conflict(message, purge_at=due.purge_at.isoformat())
-    last = workspace.last_traffic_at
-    if last is not None and last > workspace.deactivated_at:
-        raise Conflict(f"workspace {slug} had traffic after it was deactivated: it is not purged")
-    return {"retention_due_at": None, "purge_at": due.purge_at}
-
-
 def secret_context(workspace_id: str, name: str) -> str:
     """What binds a sealed secret to its row."""
     return f"workspace/{workspace_id}/secret/{name}"
@@ -243,7 +225,7 @@ def _columns(
         case Request.RELEASE:
             return {"held_by": None}
         case Request.PURGE:
-            return purge_columns(session, workspace, now=now)
+            return purging.by_request(session, workspace, now=now)
         case Request.WAKE:
             return wake_columns(session, workspace, box=box)
         case Request.RETRY if workspace.state is State.DEACTIVATED:
@@ -255,12 +237,33 @@ def _columns(
 def _reroute(session: Session, workspace: Workspace, request: Request) -> None:
     """What a flag or a fresh wake changes for gateways at once; awake routes are withdrawn by the reconciler."""
     asleep = workspace.state is State.DEACTIVATED
-    if request is Request.SUSPEND and asleep:
+    if request is Request.SUSPEND and workspace.state is State.DEACTIVATING:
+        _cut_off(session, workspace)
+    elif request is Request.SUSPEND and asleep:
         routes.refuse(session, workspace_id=workspace.id, refusal="suspended", retry_after=None, lasting=True)
     elif (request is Request.RESUME and asleep) or workspace.state is State.WAKING:
         routes.sleep(session, workspace_id=workspace.id)
     elif workspace.state is State.PURGING:
         routes.refuse(session, workspace_id=workspace.id, refusal="purging", retry_after=None, lasting=True)
+
+
+def _cut_off(session: Session, workspace: Workspace) -> None:
+    """Suspended while it falls asleep: its withdrawal is from here on one by order, with a time when streams are cut.
+
+    What was not withdrawn yet will be by the reconciler.
+    """
+    activation = activations.get(session, workspace.activation)
+    if activation is None or activation.phase not in ("stopping", "ended"):
+        return
+    version = routes.refuse(
+        session,
+        workspace_id=workspace.id,
+        refusal="suspended",
+        retry_after=None,
+        lasting=True,
+        close_in=STREAM_GRACE if activation.phase == "stopping" else None,
+    )
+    activations.stopping(session, workspace.activation, withdrawn_version=version)
 
 
 def _start(session: Session, workspace: Workspace, *, generation: int, box: SecretBox) -> None:

@@ -1,10 +1,19 @@
 """Was business time moved behind the product's back? Compared with the host's own unmovable clock (CLOCK_BOOTTIME)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 TOLERANCE = 60.0
 """Seconds that may go unexplained between two readings (DESIGN.md section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostClock:
+    """A clock of this host that nobody can set: seconds since the boot that ``boot`` names."""
+
+    boot: str
+    seconds: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ Rising (provisioning, waking; active when its process ended):
 | not healthy yet                        | await-health    |
 | healthy                                | publish         |
 
-Staying (active): rest while it runs, is healthy and its route leads there; publish when only the route or an old
-problem is behind; rise again when its process ended.
+Staying (active): rest while it runs, is healthy and its route leads there; publish when only the route, an old problem
+or an operation that waits for this is behind; rise again when its process ended.
 
 Falling (deactivating):
 
@@ -22,7 +22,7 @@ Falling (deactivating):
 |------------|---------------------------------------|-----------------|
 | starting   | (never had a route)                   | end             |
 | ready      |                                       | withdraw        |
-| stopping   | idle, and traffic since the decision  | republish       |
+| stopping   | idle, and traffic it did not know of  | republish       |
 | stopping   | not acknowledged by every gateway     | await-gateways  |
 | stopping   | idle, and a stream is open            | republish       |
 | stopping   | not drained at every gateway          | await-streams   |
@@ -36,8 +36,9 @@ Purging: stop (unless verified absent), close-login, drop-database, finish-purge
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from innkeeper.model import idleness
 from innkeeper.model.observed import Life, RuntimeObservation
-from innkeeper.model.workspace import Activation, Route, State, Workspace
+from innkeeper.model.workspace import Activation, Problem, Route, State, Workspace
 
 
 class Step(StrEnum):
@@ -104,7 +105,8 @@ def _stay(workspace: Workspace, seen: Seen) -> Step:
         return _rise(workspace, seen)
     if not seen.healthy:
         return Step.AWAIT_HEALTH
-    return Step.REST if runtime.address == seen.route.address and workspace.problem is None else Step.PUBLISH
+    settled = workspace.problem is None and workspace.operation_id is None
+    return Step.REST if runtime.address == seen.route.address and settled else Step.PUBLISH
 
 
 def _fall(workspace: Workspace, seen: Seen) -> Step:
@@ -125,10 +127,24 @@ def _fall(workspace: Workspace, seen: Seen) -> Step:
 
 
 def traffic_since_decision(workspace: Workspace) -> bool:
-    """Whether anything was counted after this sleep was decided."""
+    """Whether anything is known now that would have kept it awake: counted since, or before and reported late.
+
+    The decision found nothing in the window before it, so whatever lies in that window has become known since.
+    """
     if workspace.last_traffic_at is None or workspace.decided_at is None:
         return False
-    return workspace.last_traffic_at > workspace.decided_at
+    return workspace.last_traffic_at > workspace.decided_at - idleness.WINDOW
+
+
+def start_failed(problem: Problem | None) -> bool:
+    """Whether it says why an activation never came to life: kept through the sleep that follows, for a person."""
+    return problem is not None and problem.permanent and problem.step in _RISING_STEPS
+
+
+_RISING_STEPS = frozenset(
+    {Step.REST, Step.CREATE_DATABASE, Step.OPEN_LOGIN, Step.START, Step.AWAIT_HEALTH, Step.PUBLISH}
+)
+"""REST: it failed before anything was planned."""
 
 
 def _first_missing(seen: Seen, *steps: Step) -> Step | None:

@@ -39,10 +39,10 @@ def ready(session: Session, ref: ActivationRef, *, address: Address, pid: int | 
 
 
 def restarting(session: Session, ref: ActivationRef) -> None:
-    """Its process ended by itself: the one that comes next has its own time to become healthy."""
+    """Nothing of it runs: the process that comes next has its own time to become healthy."""
     session.execute(
         "UPDATE activations SET started_real_at = clock_timestamp()"
-        " WHERE workspace_id = %s AND generation = %s AND phase = 'ready'",
+        " WHERE workspace_id = %s AND generation = %s AND phase IN ('starting', 'ready')",
         (ref.workspace_id, ref.generation),
     )
 

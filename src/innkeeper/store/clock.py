@@ -54,15 +54,16 @@ def advance_to(session: Session, target: datetime) -> None:
     )
 
 
-def read_host(session: Session, *, host_boot: str, boot_time: float) -> Reading:
-    """Business time beside this host's own clock, and the advances recorded so far."""
+def read_host(session: Session, *, host_boot: str, boot_time: float) -> tuple[Reading, Moment]:
+    """Business time beside this host's own clock, and the advances recorded so far; and that moment."""
     row = cast(
         "dict[str, Any]",
         session.execute(
-            "SELECT business_now() AS at, coalesce((SELECT sum(seconds) FROM clock_moves), 0)::float8 AS advanced"
+            "SELECT business_now() AS at, clock_timestamp() AS real,"
+            " coalesce((SELECT sum(seconds) FROM clock_moves), 0)::float8 AS advanced"
         ).fetchone(),
     )
-    return Reading(host_boot, row["at"], boot_time, row["advanced"])
+    return Reading(host_boot, row["at"], boot_time, row["advanced"]), Moment(row["at"], row["real"])
 
 
 def last_reading(session: Session, host_boot: str) -> Reading | None:

@@ -76,11 +76,21 @@ def by_workspace(session: Session, workspace_id: str) -> Route | None:
 
 
 def lapsed_refusals(session: Session) -> list[str]:
-    """Workspaces whose refusal has run out."""
+    """Workspaces whose refusal has run out. Not locked: whoever changes a route has the route clock before its row."""
     rows = session.execute(
-        "SELECT workspace_id FROM routes WHERE refused_until_real_at <= clock_timestamp() FOR UPDATE SKIP LOCKED"
+        "SELECT workspace_id FROM routes WHERE refused_until_real_at <= clock_timestamp()"
     ).fetchall()
     return [cast("str", row["workspace_id"]) for row in rows]
+
+
+def lift(session: Session, *, workspace_id: str) -> None:
+    """End a refusal that has run out; harmless when somebody else changed the route since it was looked for."""
+    version = _next_version(session)
+    session.execute(
+        "UPDATE routes SET status = 'asleep', refusal = NULL, retry_after = NULL, refused_until_real_at = NULL,"
+        " version = %s WHERE workspace_id = %s AND status = 'refused' AND refused_until_real_at <= clock_timestamp()",
+        (version, workspace_id),
+    )
 
 
 def acknowledged(session: Session, version: int) -> bool:

@@ -146,6 +146,12 @@ def wake_requests(session: Session) -> list[str]:
     return [cast("str", row["workspace_id"]) for row in rows]
 
 
+def is_awaited(session: Session, workspace_id: str) -> bool:
+    """Whether a request waits for it."""
+    row = session.execute("SELECT 1 FROM wake_requests WHERE workspace_id = %s LIMIT 1", (workspace_id,)).fetchone()
+    return row is not None
+
+
 def drop_wake_requests(session: Session, workspace_id: str) -> None:
     """They have been acted upon, in this transaction."""
     session.execute("DELETE FROM wake_requests WHERE workspace_id = %s", (workspace_id,))

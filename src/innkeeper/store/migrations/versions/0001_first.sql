@@ -17,7 +17,9 @@ CREATE TABLE installation (
 );
 
 -- SECURITY DEFINER, because gateways stamp their rows with it and may not read the installation.
-CREATE FUNCTION business_now() RETURNS timestamptz LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
+-- UTC, because a day of the offset must be 24 hours, whatever time zone the asking session keeps.
+CREATE FUNCTION business_now() RETURNS timestamptz LANGUAGE sql STABLE SECURITY DEFINER
+  SET search_path = public, pg_temp SET timezone = 'UTC'
   AS 'SELECT clock_timestamp() + clock_offset FROM installation';
 
 CREATE FUNCTION installation_is_permanent() RETURNS trigger LANGUAGE plpgsql AS $$
