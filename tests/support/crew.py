@@ -1,0 +1,130 @@
+"""Workers that die and are followed by others, one round of a worker's ticks at a time, in the test's own thread.
+
+A round is what worker.py ticks, in the order of its table. ``Died`` ends the worker in the middle of whatever it did:
+nothing is given back, and the next one comes once the lease has run out (by SQL, not by waiting).
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import psycopg
+
+from innkeeper.control import drift, notices, passage, sweeps, wakes
+from innkeeper.control.house import House
+from innkeeper.control.reconciler import Reconciler
+from innkeeper.model.errors import InnkeeperError
+from innkeeper.model.plan import Step
+from innkeeper.model.workspace import Workspace
+from innkeeper.store import leases
+from support import house as h
+from support.faults import Died, Faults, wrap
+from support.waiting import eventually
+
+T = TypeVar("T")
+
+
+@dataclass
+class Crew:
+    """``house`` is the healthy one; its workers see it through ``faults``. ``dsn``: the state database, to look in."""
+
+    house: House
+    dsn: str
+    faults: Faults
+    deaths: int = 0
+    failures: list[str] = field(default_factory=list)
+    ticks: tuple[str, ...] = (
+        *("wakes", "fold", "idle", "notices", "retain", "passage", "converge", "lift", "remove", "watch"),
+        "drift",
+    )
+
+    def __post_init__(self) -> None:
+        self.faulty = wrap(self.house, self.faults)
+
+    def round(self) -> None:
+        """All ticks once; a dead worker's successor goes on in the next round."""
+        try:
+            for tick in self.ticks:
+                self.faults.context = tick
+                self._survive(tick)
+        except Died:
+            self.bury()
+        self.hurry()
+
+    def until(self, condition: Callable[[], object], *, timeout: float = 60.0) -> None:
+        def look() -> bool:
+            self.round()
+            return bool(condition())
+
+        eventually(look, timeout=timeout, describe=lambda: (h.describe(self.house), self.failures[-5:]))
+
+    def persist(self, act: Callable[[House], T], done: Callable[[], T | None], *, context: str) -> T:
+        """What a person's client does: ask again until there is an answer, and find out first what became of it."""
+        while True:
+            self.faults.context = context
+            try:
+                return act(self.faulty)
+            except Died:
+                self.bury()
+            except InnkeeperError as error:
+                if "injected" not in str(error):
+                    raise
+            found = done()
+            if found is not None:
+                return found
+
+    def bury(self) -> None:
+        """The dead worker's leases run out, and with them what it had taken for ten seconds."""
+        self.deaths += 1
+        with psycopg.connect(self.dsn, autocommit=True) as state:
+            state.execute("UPDATE workspaces SET lease_until_real_at = clock_timestamp() WHERE lease_owner IS NOT NULL")
+            state.execute("UPDATE activations SET due_real_at = clock_timestamp() WHERE due_real_at IS NOT NULL")
+
+    def hurry(self) -> None:
+        """Nobody waits for a backoff here."""
+        with psycopg.connect(self.dsn, autocommit=True) as state:
+            now = "SET due_real_at = clock_timestamp() WHERE due_real_at > clock_timestamp()"
+            state.execute(f"UPDATE workspaces {now} AND attempts > 0")
+            state.execute(f"UPDATE activations {now} AND phase = 'ended'")
+
+    def _survive(self, tick: str) -> None:
+        """As ``Worker._survive``: an error of a tick is said, and the next tick comes."""
+        try:
+            self._tick(tick)
+        except InnkeeperError as error:
+            self.failures.append(f"{tick}: {error}")
+
+    def _tick(self, tick: str) -> None:
+        house = self.faulty
+        acts: dict[str, Callable[[], object]] = {
+            "wakes": lambda: wakes.answer(house),
+            "fold": lambda: sweeps.fold_traffic(house),
+            "idle": lambda: sweeps.sleep_the_idle(house),
+            "notices": lambda: notices.send_due(house),
+            "retain": lambda: sweeps.retain(house),
+            "passage": lambda: passage.step(house),
+            "converge": lambda: self._converge(house),
+            "lift": lambda: sweeps.lift_refusals(house),
+            "remove": lambda: sweeps.remove_the_ended(house),
+            "watch": lambda: sweeps.watch_the_awake(house),
+            "drift": lambda: drift.report(house.database, runtime=house.runtime, servers=house.servers),
+        }
+        acts[tick]()
+
+    def _converge(self, house: House) -> None:
+        with house.database.transaction() as session:
+            leases.nudge_deactivating(session)
+            claimed = leases.claim(session, owner=f"worker-{self.deaths}", limit=10)
+        for workspace in claimed:
+            self.faults.context = f"converge {workspace.state}"
+            try:
+                Reconciler(house, threading.Event(), self._on_step).converge(workspace)
+            except InnkeeperError as error:
+                # worker.py lets the lease run out.
+                self.failures.append(f"converge: {error}")
+                self.bury()
+                self.deaths -= 1
+
+    def _on_step(self, workspace: Workspace, step: Step) -> None:
+        self.faults.context = f"{workspace.state} {step}"

@@ -1,0 +1,280 @@
+"""Lives of a workspace that are gone through under faults, each to its goal. Used by crash-point tests and soak.
+
+A scenario begins in peace (``given``), then does ``when`` through doors that fail, until ``goal`` holds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
+from innkeeper.control import appspec
+from innkeeper.control import clock as clock_verbs
+from innkeeper.control.house import House
+from innkeeper.model.lifecycle import Request
+from innkeeper.model.workspace import Customer, Operation, Workspace
+from innkeeper.store import apps, operations, traffic
+from support import house as h
+from support.activations import SERVER, program
+from support.crew import Crew
+from support.faults import Faults, Schedule
+from support.invariants import violations
+from support.site import Site
+from support.state import Dsns
+from support.table_gateway import TableGateway
+
+
+@pytest.fixture
+def stage(  # noqa: PLR0917 - fixtures come by name
+    house: House,
+    gateway: TableGateway,
+    customer: Customer,
+    pg_server: EmbeddedPostgres,
+    state_dsns: Dsns,
+    tmp_path: Path,
+) -> "Stage":
+    site = Site(state_dsns.superuser, pg_server.dsn(), tmp_path / "runtime")
+    return Stage(house, gateway, customer, site, tmp_path, Schedule(0, kinds=()))
+
+
+@dataclass
+class Stage:
+    """All that a scenario plays with."""
+
+    house: House
+    gateway: TableGateway
+    customer: Customer
+    site: Site
+    folder: Path
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        self._fired_before = 0
+        self.faults = Faults(lambda point, possible: None)
+        self.crew = Crew(self.house, self.site.state_dsn, self.faults)
+        self._register("tiny", SERVER)
+        self._register("broken", "raise SystemExit(3)")
+
+    def begin(self) -> None:
+        """From here on doors fail."""
+        self.faults.choose = self.schedule
+
+    def peace(self) -> None:
+        self.faults.choose = lambda point, possible: None
+
+    @property
+    def workspace(self) -> Workspace:
+        return h.read(self.house, "acme")
+
+    @property
+    def state(self) -> str:
+        return self.workspace.state.value
+
+    def create(self, app: str = "tiny") -> None:
+        def act(house: House) -> object:
+            return h.create(house, "acme", self.customer, app=app)
+
+        self.crew.persist(act, self._exists, context="ask create")
+
+    def ask(self, request: Request) -> None:
+        before = len(self._operations())
+
+        def known() -> Operation | None:
+            found = self._operations()
+            return found[0] if len(found) > before else None
+
+        self.crew.persist(lambda house: h.ask(house, "acme", request), known, context=f"ask {request}")
+
+    def awake(self) -> None:
+        self.create()
+        self.crew.until(lambda: self.state == "active")
+        self.crew.until(self.at_rest)
+
+    def asleep(self) -> None:
+        self.awake()
+        self.ask(Request.DEACTIVATE)
+        self.crew.until(lambda: self.state == "deactivated")
+        self.crew.until(self.at_rest)
+
+    def pass_time(self, by: timedelta) -> None:
+        with self.house.database.transaction() as session:
+            operation = clock_verbs.advance(session, actor="test", by=by)
+        self.crew.until(lambda: h.operation(self.house, operation.id).state == "done")
+
+    def at_rest(self) -> bool:
+        snapshot = self.site.look()
+        return all(row["due_real_at"] is None for row in snapshot.workspaces.values()) and all(
+            row["phase"] != "ended" for row in snapshot.activations.values()
+        )
+
+    def rounds_without_faults(self) -> int:
+        """1 if the last round went through whole: no point of it has a fault left."""
+        before, self._fired_before = self._fired_before, len(self.schedule.fired)
+        return int(before == self._fired_before)
+
+    def read_logs(self) -> None:
+        """What the admin API does for ``inn workspace logs``."""
+
+        def act(house: House) -> list[str]:
+            return list(house.runtime.logs(self.workspace.activation))
+
+        self.crew.persist(act, lambda: None, context="logs")
+
+    def _exists(self) -> Operation | None:
+        found = self._operations()
+        return found[0] if found else None
+
+    def _operations(self) -> list[Operation]:
+        with self.house.database.transaction() as session:
+            return operations.page(session, after=None, limit=100)
+
+    def _register(self, name: str, source: str) -> None:
+        folder = self.folder / name
+        folder.mkdir()
+        app = replace(program(folder, source), name=name, connections=2)
+        with self.house.database.transaction() as session:
+            apps.insert(session, app_id=f"app-{name}", name=name, version="1", spec=appspec.to_json(app))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    given: Callable[[Stage], None]
+    when: Callable[[Stage], None]
+    goal: Callable[[Stage], bool]
+    uses: frozenset[str]
+    """Outside calls that it makes at least once. Together they must be all there are."""
+
+    def play(self, stage: Stage) -> None:
+        """To the goal, and then to rest in peace; AssertionError says what the invariants found."""
+        self.given(stage)
+        stage.begin()
+        self.when(stage)
+        stage.crew.until(lambda: self.goal(stage))
+        assert_holds(stage)
+        stage.crew.until(stage.at_rest)
+        stage.crew.until(lambda: stage.rounds_without_faults() >= 1)
+        stage.peace()
+        stage.crew.until(lambda: self.goal(stage) and stage.at_rest())
+        found = violations(stage.site.look(), at_rest=True)
+        assert not found, found
+
+
+def assert_holds(stage: Stage) -> None:
+    found = violations(stage.site.look())
+    assert not found, found
+
+
+def no_wakes_wait(stage: Stage) -> bool:
+    with stage.house.database.transaction() as session:
+        return not traffic.wake_requests(session)
+
+
+def _idle_sleep(stage: Stage) -> None:
+    stage.pass_time(timedelta(hours=49))
+
+
+def _wake(stage: Stage) -> None:
+    stage.gateway.wake(stage.workspace.id)
+
+
+def _wake_during_sleep(stage: Stage) -> None:
+    with stage.house.database.transaction() as session:
+        clock_verbs.advance(session, actor="test", by=timedelta(hours=49))
+    stage.crew.until(lambda: stage.state != "active")
+    stage.gateway.wake(stage.workspace.id)
+
+
+def _purge(stage: Stage) -> None:
+    stage.pass_time(timedelta(days=61))
+
+
+def _suspend_and_resume(stage: Stage) -> None:
+    stage.ask(Request.SUSPEND)
+    stage.crew.until(lambda: stage.state == "deactivated")
+    stage.gateway.wake(stage.workspace.id)
+    stage.crew.until(lambda: no_wakes_wait(stage))
+    assert stage.state == "deactivated"
+    stage.ask(Request.RESUME)
+    stage.gateway.wake(stage.workspace.id)
+
+
+def _create_and_look(stage: Stage) -> None:
+    stage.create()
+    stage.crew.until(lambda: stage.state == "active")
+    stage.read_logs()
+
+
+def _failed(stage: Stage) -> bool:
+    workspace = stage.workspace
+    return stage.state == "deactivated" and workspace.problem is not None and workspace.problem.permanent
+
+
+def _nothing(stage: Stage) -> None:
+    """Begins with nothing."""
+
+
+_RISE = {
+    "SecretBox.open",
+    "DatabaseServers.server",
+    "DatabaseServer.open_login",
+    "Runtime.start",
+    "Runtime.observe",
+    "Health.check",
+}
+_FALL = {"Runtime.stop", "Runtime.remove", "DatabaseServers.server", "DatabaseServer.close_login"}
+_DRIFT = {"Runtime.inventory", "Runtime.maintain", "DatabaseServer.inventory"}
+
+SCENARIOS = [
+    Scenario(
+        "create",
+        _nothing,
+        _create_and_look,
+        lambda stage: stage.state == "active",
+        frozenset({*_RISE, *_DRIFT, "SecretBox.seal", "DatabaseServer.ensure_database", "Runtime.logs"}),
+    ),
+    Scenario(
+        "idle sleep", Stage.awake, _idle_sleep, lambda stage: stage.state == "deactivated", frozenset(_FALL | _DRIFT)
+    ),
+    Scenario(
+        "ordered sleep",
+        Stage.awake,
+        lambda stage: stage.ask(Request.DEACTIVATE),
+        lambda stage: stage.state == "deactivated",
+        frozenset(_FALL),
+    ),
+    Scenario("wake", Stage.asleep, _wake, lambda stage: stage.state == "active", frozenset({*_RISE, "SecretBox.seal"})),
+    Scenario(
+        "wake during sleep",
+        Stage.awake,
+        _wake_during_sleep,
+        lambda stage: stage.state == "active" and no_wakes_wait(stage),
+        frozenset({"Runtime.observe"}),
+    ),
+    Scenario(
+        "purge",
+        Stage.asleep,
+        _purge,
+        lambda stage: stage.state == "purged",
+        frozenset(
+            {"Mailer.send", "DatabaseServer.drop_database", "DatabaseServer.observe", "DatabaseServer.close_login"}
+        ),
+    ),
+    Scenario(
+        "failed start",
+        _nothing,
+        lambda stage: stage.create("broken"),
+        _failed,
+        frozenset({"Runtime.observe", "Runtime.stop", "DatabaseServer.close_login"}),
+    ),
+    Scenario(
+        "suspend and resume",
+        Stage.awake,
+        _suspend_and_resume,
+        lambda stage: stage.state == "active",
+        frozenset({*_RISE, *_FALL}),
+    ),
+]

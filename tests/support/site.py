@@ -1,0 +1,168 @@
+"""One house as it is really there, seen from outside: rows, catalogue, records and processes. Read by invariants.py."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import DictRow, class_row, dict_row
+
+from innkeeper.adapters.local import processes
+from innkeeper.model.audit import AuditRow, Head
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running process whose working directory is an activation's home."""
+
+    pid: int
+    workspace_id: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All at one moment, as nearly as it can be: outside first, then rows, since rows are written before objects."""
+
+    now: datetime
+    doubt: bool
+    workspaces: dict[str, Row]
+    activations: dict[tuple[str, int], Row]
+    routes: dict[str, Row]
+    notices: list[Row]
+    operations: list[Row]
+    acts: list[Row]
+    audit: list[AuditRow]
+    head: Head
+    databases: set[str]
+    roles: dict[str, bool]
+    """Name, and whether it can log in."""
+    sessions: dict[str, int]
+    fences: dict[str, int]
+    """As the instance has seen them, by workspace."""
+    records: dict[tuple[str, int], Row]
+    marks: dict[str, int]
+    """Highest stopped generation, by workspace."""
+    processes: list[Process]
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """(idempotency key, operation that was answered)."""
+    served: list[tuple[str, datetime]] = field(default_factory=list)
+    """(workspace, business time) of every request that a gateway let through."""
+    baseline: frozenset[str] = frozenset()
+    """Databases and roles that were on the server before this house: other tests' remains."""
+
+
+@dataclass
+class Site:
+    """Where to look. ``asked`` and ``served`` are written by the test that asks and sends."""
+
+    state_dsn: str
+    pool_dsn: str
+    runtime: Path
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    served: list[tuple[str, datetime]] = field(default_factory=list)
+    baseline: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        databases, roles, _, _ = self._instance()
+        self.baseline = frozenset(databases | set(roles))
+
+    def look(self) -> Snapshot:
+        there = running(self.runtime)
+        records, marks = recorded(self.runtime)
+        databases, roles, sessions, fences = self._instance()
+        with Connection[DictRow].connect(self.state_dsn, row_factory=dict_row) as state:
+            state.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+            def all_of(table: str) -> list[Row]:
+                return state.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+
+            clock = state.execute(
+                "SELECT business_now() AS now, doubt_real_at IS NOT NULL AS doubt FROM installation"
+            ).fetchone()
+            assert clock is not None
+            with state.cursor(row_factory=class_row(AuditRow)) as cursor:
+                audit = cursor.execute(
+                    "SELECT seq, at, real_at, actor, action, target, detail, previous, hash FROM audit ORDER BY seq"
+                ).fetchall()
+            with state.cursor(row_factory=class_row(Head)) as cursor:
+                head = cursor.execute("SELECT seq, hash FROM audit_head").fetchone()
+            assert head is not None
+            return Snapshot(
+                now=clock["now"],
+                doubt=clock["doubt"],
+                workspaces={row["id"]: row for row in all_of("workspaces")},
+                activations={(row["workspace_id"], row["generation"]): row for row in all_of("activations")},
+                routes={row["workspace_id"]: row for row in all_of("routes")},
+                notices=all_of("notices"),
+                operations=all_of("operations"),
+                acts=all_of("destructive_acts"),
+                audit=audit,
+                head=head,
+                databases=databases,
+                roles=roles,
+                sessions=sessions,
+                fences=fences,
+                records=records,
+                marks=marks,
+                processes=there,
+                asked=list(self.asked),
+                served=list(self.served),
+                baseline=self.baseline,
+            )
+
+    def _instance(self) -> tuple[set[str], dict[str, bool], dict[str, int], dict[str, int]]:
+        with psycopg.connect(self.pool_dsn, autocommit=True) as pool:
+            databases = {r[0] for r in pool.execute(r"SELECT datname FROM pg_database WHERE datname ~ '^ws_'")}
+            roles = dict(pool.execute(r"SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname ~ '^ws_'").fetchall())
+            sessions = dict(
+                pool.execute(
+                    "SELECT usename, count(*) FROM pg_stat_activity WHERE usename ~ '^ws_' GROUP BY 1"
+                ).fetchall()
+            )
+            ours = pool.execute("SELECT 1 FROM pg_database WHERE datname = 'innkeeper_admin'").fetchone()
+        fences: dict[str, int] = {}
+        if ours:
+            with psycopg.connect(self.pool_dsn, dbname="innkeeper_admin", autocommit=True) as admin:
+                if admin.execute("SELECT to_regclass('innkeeper.tenants')").fetchone() != (None,):
+                    fences = dict(admin.execute("SELECT workspace_id, fence FROM innkeeper.tenants").fetchall())
+        return databases, roles, sessions, fences
+
+
+def running(root: Path) -> list[Process]:
+    """From the process table alone, whatever the records say."""
+    found: list[Process] = []
+    homes = os.fspath(root / "workspaces") + "/"
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            folder = os.fspath((entry / "cwd").readlink())
+        except OSError:
+            continue
+        if folder.startswith(homes):
+            workspace_id, generation = folder.removeprefix(homes).split("/")[:2]
+            seen = processes.look(int(entry.name))
+            if seen is not None and not seen.zombie:
+                found.append(Process(int(entry.name), workspace_id, int(generation)))
+    return found
+
+
+def recorded(root: Path) -> tuple[dict[tuple[str, int], Row], dict[str, int]]:
+    """The runtime's records and stop marks, read as files."""
+    records: dict[tuple[str, int], Row] = {}
+    marks: dict[str, int] = {}
+    for folder in (root / "workspaces").iterdir() if (root / "workspaces").exists() else ():
+        for entry in folder.iterdir():
+            if entry.name == "fence":
+                marks[folder.name] = int(entry.read_bytes() or b"-1")
+            elif entry.name.isdigit():
+                path = entry / "record.json"
+                records[(folder.name, int(entry.name))] = json.loads(path.read_bytes()) if path.exists() else {}
+    return records, marks
