@@ -206,8 +206,8 @@ def test_a_bad_customer(furnished: Admin, field: str, value: str, says: str):
     ("field", "value"),
     [
         ("name", "Not A Name"), ("host", "10.0.0.1:5432"), ("host", ""), ("port", 0), ("port", 70000), ("port", "5432"),
-        ("port", True), ("host", "fe80::1%eth0"), ("admin_secret", "postgresql://x:y@z/"), ("admin_secret", ""), ("database_capacity", -1),
-        ("database_capacity", 2**40), ("connection_capacity", 2**70),
+        ("port", True), ("admin_secret", "postgresql://x:y@z/"), ("admin_secret", ""), ("database_capacity", -1),
+        ("host", "fe80::1%eth0"), ("database_capacity", 2**40), ("connection_capacity", 2**70),
     ],
 )  # fmt: skip
 def test_a_bad_instance(furnished: Admin, field: str, value: object):
