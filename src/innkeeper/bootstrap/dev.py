@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from innkeeper.adapters.http_health import HttpHealth
@@ -17,12 +18,13 @@ from innkeeper.adapters.local.data_directory import DataDirectory, Lock, write_p
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.local.ledger import Ledger
 from innkeeper.adapters.local.member import Member, PostgresMember, Program, ProgramMember
+from innkeeper.adapters.local.postgres_install import find_install
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.local.supervisor import Supervisor
 from innkeeper.bootstrap.local import ADMIN, HUB, MAIL, MAX_CONNECTIONS, PARENT, STATE_CONNECTIONS, Local
 from innkeeper.gateway.config import find_haproxy, haproxy_command, write_config
 from innkeeper.gateway.settings import GatewaySettings
-from innkeeper.model.errors import Conflict, InvalidInput
+from innkeeper.model.errors import Conflict, InvalidInput, PermanentError
 from innkeeper.model.observed import HealthAnswer
 from innkeeper.model.workspace import Address
 
@@ -88,7 +90,7 @@ def halt_workspaces(data: DataDirectory) -> None:
 
 def set_up(wish: Wish, data: DataDirectory) -> "House":
     """Choose what must be chosen and check what can be, before anything is started."""
-    find_haproxy()
+    _check_programs()
     if wish.app is not None and not wish.app.is_file():
         raise InvalidInput(f"there is no app spec {wish.app}: give the path of a YAML file", field="app")
     if wish.instances is not None and not 1 <= wish.instances <= MOST_INSTANCES:
@@ -250,6 +252,14 @@ class House:
 def inherited() -> dict[str, str]:
     """The environment of children."""
     return {name: os.environ[name] for name in _KEPT if name in os.environ}
+
+
+def _check_programs() -> None:
+    """Everything that will be started is there; ``PermanentError`` says what is not and how to get it."""
+    find_haproxy()
+    find_install()
+    if find_spec("nanoidp") is None:
+        raise PermanentError("no development issuer found: pip install 'innkeeper[local]'", reason="no-issuer")
 
 
 def _discard(_: object) -> None:

@@ -6,7 +6,8 @@ the standard library's ``logging``, which ends in the same place.
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import MutableMapping
+from typing import Any, Literal
 
 _rich = sys.modules.get("rich")
 if _rich is None:
@@ -39,11 +40,7 @@ def configure(*, form: Literal["json", "console"], level: str = "INFO") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    last: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if form == "json"
-        else structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"], repr_native_str=False)
-    )
+    last: structlog.typing.Processor = structlog.processors.JSONRenderer() if form == "json" else _for_people
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -63,3 +60,17 @@ def configure(*, form: Literal["json", "console"], level: str = "INFO") -> None:
     # Each request to another process, each connection of the pool: noise, and addresses may carry codes.
     for name in ("uvicorn", "httpx2", "httpcore2", "psycopg.pool", "apscheduler.executors", "apscheduler.scheduler"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _for_people(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """``time level event key=value ...``; a traceback follows on lines of its own, nothing else has more than one."""
+    told = dict(event)
+    traceback = told.pop("exception", None)
+    head = [str(told.pop("timestamp", "")), f"{told.pop('level', '')!s:8}", _word(told.pop("event", ""))]
+    line = " ".join([*head, *(f"{key}={_word(value)}" for key, value in told.items())])
+    return f"{line}\n{traceback}" if traceback else line
+
+
+def _word(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else repr(text)

@@ -40,7 +40,10 @@ _TOLD = 2.0
 """Seconds for whoever took the lock to say who it is."""
 
 _MARK = "innkeeper data "
-_MADE = ("run", "log", "secrets", "issuer", "gateway", "workspaces", "outbox", "state", "token", "ports.json", "tmp")
+_MADE = (
+    *("run", "log", "secrets", "issuer", "gateway", "workspaces", "outbox", "state"),
+    *("token", "ports.json", ".gitignore"),
+)
 """What ``reset`` removes, beside pool-N; the mark and the lock go last. Anything else is somebody else's."""
 
 
@@ -108,6 +111,8 @@ class DataDirectory:
         for path in (self.run, self.log, self.secrets, self.gateway, self.workspaces, self.outbox):
             path.mkdir(mode=0o700, exist_ok=True)
         if new:
+            # In a checkout it is nobody's to commit, wherever it is.
+            write_private(self.root / ".gitignore", "*\n")
             write_private(self.root / "VERSION", f"{_MARK}{LAYOUT}\n")
 
     def _check_existing(self) -> None:

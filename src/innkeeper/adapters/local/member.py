@@ -110,10 +110,12 @@ class ProgramMember:
         self._drop_leash()
         self._leash = Leash.make() if program.leash else None
         self._ledger.intend(self.name, program.argv)
-        with logfile.opened(self._log) as output:
-            self._child = self._spawn(output)
-        if self._leash is not None:
-            self._leash.handed_over()
+        try:
+            with logfile.opened(self._log) as output:
+                self._child = self._spawn(output)
+        finally:
+            if self._leash is not None:
+                self._leash.handed_over()
         self._ledger.started(self.name, program.argv, self._child.pid)
         seen = processes.look(self._child.pid)
         self._identity = seen.identity if seen else ""
@@ -176,6 +178,7 @@ class ProgramMember:
     def stop(self) -> None:
         child = self._child
         if child is None:
+            self._drop_leash()
             return
         # Also what a dead child left behind in its session.
         program_end.end(child.pid, self._identity, grace=self.program.grace)

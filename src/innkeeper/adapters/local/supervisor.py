@@ -135,8 +135,14 @@ class Supervisor:
                 if number == len(self._stages) - 1:
                     failed += _failures([pool.submit(self._between)])
                 failed += _failures([pool.submit(act) for act in acts])
+        self.close()
         if failed:
             raise failed[0]
+
+    def close(self) -> None:
+        """Give back what the loop itself holds."""
+        self._wake.close()
+        self._woken.close()
 
     def give_back_signals(self) -> None:
         """A second Ctrl-C interrupts as usual."""
