@@ -20,7 +20,7 @@ from innkeeper.store import apps, operations, traffic
 from support import house as h
 from support.activations import SERVER, program
 from support.crew import Crew
-from support.faults import Faults, Schedule
+from support.faults import Faults, Kind, Point, Schedule
 from support.invariants import violations
 from support.site import Site
 from support.state import Dsns
@@ -61,6 +61,20 @@ class Stage:
     def begin(self) -> None:
         """From here on doors fail."""
         self.faults.choose = self.schedule
+
+    def at_call(self, number: int, act: Callable[[], object]) -> list[Point]:
+        """Do ``act`` right before the ``number``-th outside call from here on; the calls made are kept in the list."""
+        made: list[Point] = []
+
+        def choose(point: Point, possible: tuple[Kind, ...]) -> Kind | None:
+            if not point.call.startswith("transaction:"):
+                made.append(point)
+                if len(made) == number + 1:
+                    act()
+            return None
+
+        self.faults.choose = choose
+        return made
 
     def peace(self) -> None:
         self.faults.choose = lambda point, possible: None
