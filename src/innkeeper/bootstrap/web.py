@@ -216,6 +216,13 @@ class _Server(uvicorn.Server):
         if self.started:
             self._ready()
 
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Uvicorn raises the signal once more at the end, and nothing after it would be closed."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         for close in self._close_streams:
             close()

@@ -1,0 +1,186 @@
+"""``inn db`` and ``inn serve``: production's entry points as processes, told by INN_* variables only."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from innkeeper.adapters.keyfile import KeyFile
+from innkeeper.store import schema
+from support.issuer import CLIENT_ID, CLIENT_SECRET
+from support.postgres import FreshDatabase
+from support.state import PASSWORD, Dsns, as_role, own
+from support.waiting import eventually
+
+INN = str(Path(sys.executable).with_name("inn"))
+
+Settings = dict[str, str]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("INN_")}
+    return kept | settings
+
+
+def inn(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([INN, *words], env=environment(settings), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def settings(state_dsns: Dsns, tmp_path: Path) -> Settings:
+    KeyFile.create(tmp_path / "key")
+    for name in ("workspaces", "outbox", "gateway"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "dsn").write_text(state_dsns.app)
+    return {
+        "INN_STATE_DSN_FILE": str(tmp_path / "dsn"),
+        "INN_STATE_OWNER_DSN": state_dsns.owner,
+        "INN_GATEWAY_DSN": state_dsns.gateway,
+        "INN_GATEWAY_ID": "gw-1",
+        "INN_GATEWAY_PROBE_SECRET": "0123456789abcdef0123456789abcdef",
+        "INN_GATEWAY_DIRECTORY": str(tmp_path / "gateway"),
+        "INN_KEY_FILE": str(tmp_path / "key"),
+        "INN_RUNTIME_FOLDER": str(tmp_path / "workspaces"),
+        "INN_MAIL_FOLDER": str(tmp_path / "outbox"),
+        "INN_OIDC_ISSUER": "https://issuer.example",
+        "INN_OIDC_CLIENT_ID": CLIENT_ID,
+        "INN_OIDC_CLIENT_SECRET": CLIENT_SECRET,
+        "INN_HUB_URL": "https://hub.example",
+        "INN_ADMIN_URL": "https://admin.example",
+        "INN_WORKSPACES_DOMAIN": "apps.example",
+        "INN_LISTEN_HOST": "127.0.0.1",
+    }
+
+
+Serve = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def serve(settings: Settings) -> Iterator[Serve]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(what: str, **more: object) -> subprocess.Popen[str]:
+        told = {f"INN_{name.upper()}": str(value) for name, value in more.items()}
+        process = subprocess.Popen(
+            [INN, "serve", what],
+            env=environment(settings | told),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def status(port: int, path: str, *, host: str | None = None) -> int:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def ended_cleanly(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert PASSWORD not in said
+    assert CLIENT_SECRET not in said
+
+
+def test_admin(serve: Serve) -> None:
+    port, metrics = free_port(), free_port()
+    process = serve("admin", listen_port=port, metrics_port=metrics)
+    eventually(lambda: status(port, "/readyz") == 200, retry_on=OSError)
+    assert status(port, "/v1/customers") == 401
+    assert status(metrics, "/metrics") == 200
+    ended_cleanly(process)
+
+
+def test_hub(serve: Serve) -> None:
+    port = free_port()
+    process = serve("hub", listen_port=port)
+    eventually(lambda: status(port, "/", host="hub.example") == 200, retry_on=OSError)
+    assert status(port, "/", host="evil.example") == 421
+    ended_cleanly(process)
+
+
+def test_worker(serve: Serve) -> None:
+    process = serve("worker")
+    assert process.stdout is not None
+    assert '"event": "worker.started"' in process.stdout.readline()
+    ended_cleanly(process)
+
+
+def test_gateway(serve: Serve) -> None:
+    port = free_port()
+    process = serve("gateway", gateway_listen=f"127.0.0.1:{port}")
+    eventually(lambda: status(port, "/", host="nobody.apps.example") == 404, retry_on=OSError)
+    ended_cleanly(process)
+    with pytest.raises(OSError, match="refused"):
+        status(port, "/")
+
+
+def test_a_gateway_whose_haproxy_dies_ends_with_an_error(serve: Serve) -> None:
+    port = free_port()
+    process = serve("gateway", gateway_listen=f"127.0.0.1:{port}")
+    eventually(lambda: status(port, "/", host="nobody.apps.example") == 404, retry_on=OSError)
+    (haproxy,) = psutil.Process(process.pid).children()
+    haproxy.kill()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert "haproxy.ended" in said
+
+
+@pytest.mark.parametrize("what", ["admin", "hub", "worker", "gateway"])
+def test_what_is_not_set_is_named(what: str) -> None:
+    refused = inn({}, "serve", what)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("inn: set INN_")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_schema_is_looked_at_and_upgraded(fresh_database: FreshDatabase, state_dsns: Dsns) -> None:
+    dsn = fresh_database()
+    own(dsn)
+    settings = {"INN_STATE_OWNER_DSN": as_role(dsn, "innkeeper_owner")}
+
+    empty = inn(settings, "db", "status", "--output", "json")
+    assert (empty.returncode, '"up_to_date": false' in empty.stdout) == (0, True), empty.stderr + empty.stdout
+    done = inn(settings, "db", "upgrade")
+    assert (done.returncode, done.stdout) == (0, f"the schema was upgraded from nothing to {schema.HEAD}\n"), (
+        done.stderr
+    )
+    again = inn(settings, "db", "upgrade")
+    assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
+    other = inn(settings, "db", "upgrade", "--movable")
+    assert (other.returncode, "fixed clock, for life" in other.stderr) == (4, True)
+    assert '"up_to_date": true' in inn(settings, "db", "status", "--output", "json").stdout
+
+
+def test_a_database_that_is_away_is_one_line_without_its_password() -> None:
+    refused = inn({"INN_STATE_OWNER_DSN": "postgresql://x:hunter2@127.0.0.1:1/x"}, "db", "status")
+    assert refused.returncode != 0
+    assert "the state database does not answer" in refused.stderr
+    assert "hunter2" not in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
