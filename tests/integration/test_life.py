@@ -19,7 +19,9 @@ def database_of(house, pool_instance, workspace):
 
 def route_of(house, workspace):
     with house.database.transaction() as session:
-        return routes.by_workspace(session, workspace.id)
+        route = routes.by_workspace(session, workspace.id)
+    assert route is not None
+    return route
 
 
 @pytest.fixture

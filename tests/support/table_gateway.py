@@ -6,9 +6,10 @@ the same tables in tests/integration/test_gateway_*.py and end to end in tests/e
 
 import threading
 from types import TracebackType
+from typing import Self
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 
 class TableGateway:
@@ -25,14 +26,16 @@ class TableGateway:
         self._drain_no = 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._connection = psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
+        self._connection: psycopg.Connection[DictRow] = psycopg.Connection[DictRow].connect(
+            dsn, autocommit=True, row_factory=dict_row
+        )
         self._connection.execute(
             "INSERT INTO gateways (gateway_id, boot_id) VALUES (%s, %s)", (self.gateway_id, self.boot_id)
         )
         self.read()
         self._thread = threading.Thread(target=self._follow, name="table-gateway", daemon=True)
 
-    def __enter__(self) -> "TableGateway":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -110,7 +113,15 @@ class TableGateway:
                 self._connection.execute(
                     "INSERT INTO drains (gateway_id, boot_id, workspace_id, version, drain_no, open_streams, read_no)"
                     " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                    (self.gateway_id, self.boot_id, row["workspace_id"], row["version"], self._drain_no, streams, read_no),
+                    (
+                        self.gateway_id,
+                        self.boot_id,
+                        row["workspace_id"],
+                        row["version"],
+                        self._drain_no,
+                        streams,
+                        read_no,
+                    ),
                 )
         if news:
             self._connection.execute("SELECT pg_notify('gateway', '')")
