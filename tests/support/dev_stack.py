@@ -121,7 +121,8 @@ class Stack:
             eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     @property
     def local(self) -> Local:
