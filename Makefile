@@ -14,7 +14,7 @@ WORKERS ?= logical --maxprocesses 8
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: dev
 dev: ## run the product on this machine; ARGS="--port 9000", ARGS=stop, ARGS=--help ...
@@ -37,6 +37,16 @@ check: ## the static gates: format, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --warnings
 	$(BIN)/lint-imports --no-logo
+
+.PHONY: bench
+bench: ## speed, as ratios with their goals; ARGS=--quick in a minute, ARGS="--only 6 7" for some rows
+	$(SETUP) dev
+	@exec $(BIN)/python tests/bench/run_all.py $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: ## the rows about size, with a million workspaces
+	$(SETUP) dev
+	@exec $(BIN)/python tests/bench/run_all.py --scale --only 4 $(ARGS)
 
 .PHONY: lock
 lock: ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade for the newest of everything

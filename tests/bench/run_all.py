@@ -1,0 +1,38 @@
+"""``make bench``: every row on one running product, then one table. ``--only 6 7`` for some, ``--scale`` at full size."""
+
+import argparse
+from collections.abc import Callable
+
+import footprint
+import row1_cold_provision
+import row3_provision_rate
+import row4_sweep_scale
+import row6_activity_tracking
+import row7_proxy
+import row8_wake
+import row9_api_reads
+from harness import Bench, Row, run
+
+ROWS: dict[str, Callable[[Bench], list[Row]]] = {
+    "footprint": footprint.measure,  # first: nothing was done yet
+    "8": row8_wake.measure,
+    "1": row1_cold_provision.measure,
+    "9": row9_api_reads.measure,
+    "3": row3_provision_rate.measure,  # last of those on the product: it leaves many workspaces
+    "4": row4_sweep_scale.measure,
+    "6": row6_activity_tracking.measure,
+    "7": row7_proxy.measure,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="all of them in less than a minute, with fewer pairs")
+    parser.add_argument("--scale", action="store_true", help="row 4 with 1,000,000 workspaces")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    arguments = parser.parse_args()
+    run([ROWS[name] for name in arguments.only], quick=arguments.quick, scale=arguments.scale)
+
+
+if __name__ == "__main__":
+    main()
