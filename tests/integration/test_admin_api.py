@@ -230,6 +230,9 @@ def test_instances_apps_gateways_breaker_and_clock(furnished: Admin):
     with furnished.database.transaction() as session:
         session.execute("INSERT INTO gateways (gateway_id, boot_id) VALUES ('gw-1', 'b')")
     assert furnished.get("/v1/gateways").json()["items"][0]["id"] == "gw-1"
+    assert furnished.delete("/v1/gateways/gw-1").status_code == 409  # it was heard a moment ago
+    with furnished.database.transaction() as session:
+        session.execute("UPDATE gateways SET registered_real_at = clock_timestamp() - interval '5 minutes'")
     assert furnished.delete("/v1/gateways/gw-1").json() == {"id": "gw-1", "boots": 1}
 
     with furnished.database.transaction() as session:

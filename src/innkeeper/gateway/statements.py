@@ -26,7 +26,8 @@ SELECT {_COLUMNS}, CASE WHEN r.wakes AND (status = 'asleep' OR refusal IN ('fail
    THEN pg_notify('wake', r.workspace_id) END
  FROM route_clock c LEFT JOIN found r ON true"""  # noqa: S608 - constants
 
-_REGISTER = "INSERT INTO gateways (gateway_id, boot_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+_REGISTER = """INSERT INTO gateways (gateway_id, boot_id, first_version) SELECT %s, %s, version FROM route_clock
+ ON CONFLICT DO NOTHING"""
 
 _STAMP = "SELECT clock_timestamp(), business_now()"
 

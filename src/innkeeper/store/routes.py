@@ -105,13 +105,17 @@ def acknowledged(session: Session, version: int) -> bool:
 
 
 def drained(session: Session, *, workspace_id: str, version: int) -> tuple[bool, int]:
-    """(every registered gateway reports no stream left since that withdrawal, streams still open as last reported)."""
+    """(every registered gateway reports no stream left since that withdrawal, streams still open as last reported).
+
+    A gateway that registered after the withdrawal never had the route, so nothing is waited for there.
+    """
     rows = session.execute(
         "SELECT DISTINCT ON (g.gateway_id, g.boot_id) d.open_streams FROM gateways g"
         " LEFT JOIN drains d ON d.gateway_id = g.gateway_id AND d.boot_id = g.boot_id"
         " AND d.workspace_id = %s AND d.version >= %s"
-        " WHERE g.ended_real_at IS NULL ORDER BY g.gateway_id, g.boot_id, d.drain_no DESC NULLS LAST",
-        (workspace_id, version),
+        " WHERE g.ended_real_at IS NULL AND g.first_version < %s"
+        " ORDER BY g.gateway_id, g.boot_id, d.drain_no DESC NULLS LAST",
+        (workspace_id, version, version),
     ).fetchall()
     streams = [cast("int | None", row["open_streams"]) for row in rows]
     return all(count == 0 for count in streams), sum(count or 0 for count in streams)

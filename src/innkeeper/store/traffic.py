@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from psycopg import sql
 
-from innkeeper.model.idleness import GatewayReading
+from innkeeper.model.idleness import FRESH, GatewayReading
 from innkeeper.store.session import Session, notify
 
 _FOLD = """
@@ -15,7 +15,7 @@ WITH gone AS (
   DELETE FROM activity a USING gateway_reads r
    WHERE (r.gateway_id, r.boot_id, r.read_no) = (a.gateway_id, a.boot_id, a.read_no)
      AND (%(only)s::text IS NULL OR a.workspace_id = %(only)s)
-  RETURNING a.gateway_id, a.boot_id, a.read_no, a.workspace_id, a.requests, a.open_streams, r.read_at, r.real_at
+  RETURNING a.gateway_id, a.boot_id, a.read_no, a.workspace_id, a.open_streams, r.read_at, r.real_at
 ), streams AS (
   INSERT INTO open_streams (gateway_id, boot_id, workspace_id, open_streams, real_at)
   SELECT DISTINCT ON (gateway_id, boot_id, workspace_id) gateway_id, boot_id, workspace_id, open_streams, real_at
@@ -23,22 +23,44 @@ WITH gone AS (
   ON CONFLICT (gateway_id, boot_id, workspace_id)
   DO UPDATE SET open_streams = excluded.open_streams, real_at = excluded.real_at
 ), latest AS (
-  SELECT workspace_id, max(read_at) AS at FROM gone WHERE requests > 0 OR open_streams > 0 GROUP BY workspace_id
+  -- Each row is traffic, one of zeros too: it says that a stream ended since the reading before.
+  SELECT workspace_id, max(read_at) AS at FROM gone GROUP BY workspace_id
 )
 UPDATE workspaces w SET last_traffic_at = greatest(w.last_traffic_at, latest.at) FROM latest
  WHERE w.id = latest.workspace_id AND w.state <> 'purged'
 """
 
 # A boot that another boot of the same gateway replaced is proved gone: both would hold the same port. Unless it handed
-# in its counters, all that was awake may have had traffic until the moment the new one registered.
+# in its counters, all that was awake may have had traffic until the moment the new one registered. By the order of
+# registration, not by its time: a clock that was set back would make the dead boot the newer one.
 _REPLACED = """
 UPDATE gateways old SET ended_real_at = (
-    SELECT min(new.registered_real_at) FROM gateways new
-     WHERE new.gateway_id = old.gateway_id AND new.registered_real_at > old.registered_real_at)
+    SELECT new.registered_real_at FROM gateways new
+     WHERE new.gateway_id = old.gateway_id AND new.registration > old.registration
+     ORDER BY new.registration LIMIT 1)
  WHERE old.ended_real_at IS NULL AND EXISTS (
-    SELECT FROM gateways new WHERE new.gateway_id = old.gateway_id AND new.boot_id <> old.boot_id
-       AND new.registered_real_at > old.registered_real_at)
+    SELECT FROM gateways new WHERE new.gateway_id = old.gateway_id AND new.registration > old.registration)
 RETURNING gateway_id, boot_id
+"""
+
+# A boot that left cleanly accepts nothing any more, and had no request left when it handed in its counters.
+_LEFT = """
+UPDATE gateways g SET ended_real_at = r.real_at FROM gateway_reads r
+ WHERE g.ended_real_at IS NULL AND (r.gateway_id, r.boot_id) = (g.gateway_id, g.boot_id) AND r.final
+   AND NOT EXISTS (SELECT FROM activity a WHERE (a.gateway_id, a.boot_id, a.read_no)
+     = (r.gateway_id, r.boot_id, r.read_no) AND a.open_streams > 0)
+   AND NOT EXISTS (SELECT FROM open_streams s WHERE (s.gateway_id, s.boot_id) = (r.gateway_id, r.boot_id)
+     AND s.open_streams > 0 AND s.real_at >= r.real_at)
+RETURNING g.gateway_id, g.boot_id
+"""
+
+# A gateway that speaks is not gone, whoever says so.
+_VOUCHED = """
+UPDATE gateways g SET ended_real_at = clock_timestamp()
+ WHERE gateway_id = %(id)s AND ended_real_at IS NULL
+   AND clock_timestamp() - greatest(registered_real_at, (SELECT max(r.real_at) FROM gateway_reads r
+     WHERE (r.gateway_id, r.boot_id) = (g.gateway_id, g.boot_id))) > %(fresh)s
+RETURNING boot_id
 """
 
 
@@ -56,22 +78,18 @@ def fold(session: Session, *, only: str | None = None) -> None:
 
 
 def end_replaced(session: Session) -> list[str]:
-    """End boots that were replaced; what they cannot account for counts as traffic now. Returns their gateways."""
+    """End boots that were replaced or left; what they cannot account for counts as traffic now. The replaced ones."""
     session.execute("SELECT pg_advisory_xact_lock(hashtext('innkeeper.fold'))")
-    ended = session.execute(_REPLACED).fetchall()
-    for row in ended:
+    left, replaced = session.execute(_LEFT).fetchall(), session.execute(_REPLACED).fetchall()
+    for row in (*left, *replaced):
         _account(session, row["gateway_id"], row["boot_id"])
-    return [cast("str", row["gateway_id"]) for row in ended]
+    return [cast("str", row["gateway_id"]) for row in replaced]
 
 
 def remove(session: Session, gateway_id: str) -> int:
-    """An operator vouches that a gateway is gone: its boots end. Returns how many there were."""
+    """An operator vouches that a gateway is gone: its boots end that said nothing of late. Returns how many."""
     session.execute("SELECT pg_advisory_xact_lock(hashtext('innkeeper.fold'))")
-    ended = session.execute(
-        "UPDATE gateways SET ended_real_at = clock_timestamp() WHERE gateway_id = %s AND"
-        " ended_real_at IS NULL RETURNING boot_id",
-        (gateway_id,),
-    ).fetchall()
+    ended = session.execute(_VOUCHED, {"id": gateway_id, "fresh": FRESH}).fetchall()
     for row in ended:
         _account(session, gateway_id, row["boot_id"])
     return len(ended)

@@ -340,6 +340,8 @@ CREATE TABLE gateways (
   gateway_id          text NOT NULL,
   boot_id             text NOT NULL,
   registered_real_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  registration        bigint GENERATED ALWAYS AS IDENTITY,  -- which came later, whatever the clock says
+  first_version       bigint NOT NULL DEFAULT -1,           -- of the route clock then: what was withdrawn, it never had
   ended_real_at       timestamptz,
   PRIMARY KEY (gateway_id, boot_id)
 );
