@@ -1,0 +1,250 @@
+"""The gateway's pure parts: changes of the maps, what a reading counted, what a journal remembers, how pages look."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from innkeeper.gateway import pages
+from innkeeper.gateway.config import agent_command, haproxy_command, write_config
+from innkeeper.gateway.haproxy import Counters, map_entries, map_value, quote, streams_to
+from innkeeper.gateway.journal import Journal, Withdrawal
+from innkeeper.gateway.readings import changes
+from innkeeper.gateway.routes import Held, is_probe, plan, policy
+from innkeeper.gateway.settings import GatewaySettings, split_address
+from innkeeper.gateway.statements import RouteRow
+
+HELD = Held("a.apps.localhost", "a.1|127.0.0.1|5000")
+
+
+def row(status: str, *, generation: int = 1, port: int | None = 5000, **more: object) -> RouteRow:
+    values: dict[str, object] = {
+        "workspace_id": "a",
+        "host": "a.apps.localhost",
+        "status": status,
+        "generation": generation,
+        "ip": "127.0.0.1" if status == "awake" else None,
+        "port": port if status == "awake" else None,
+        "version": 7,
+    }
+    return RouteRow(**(values | more))  # pyright: ignore[reportArgumentType]
+
+
+def decide(*rows: RouteRow, held: dict[str, Held] | None = None):
+    return plan(rows, held=held or {}, policies=(), static=("hub.localhost",))
+
+
+def test_an_awakening_adds_the_host_before_the_route():
+    assert decide(row("awake")).awaken == [
+        "add map hosts.map a.apps.localhost a",
+        "add map routes.map a a.1|127.0.0.1|5000",
+    ]
+
+
+def test_the_same_route_again_is_nothing():
+    decided = decide(row("awake"), held={"a": HELD})
+    assert (decided.awaken, decided.withdraw, decided.taken) == ([], [], {})
+
+
+def test_another_route_deletes_first_because_add_map_would_make_a_second_entry():
+    decided = decide(row("awake", generation=2, port=5001), held={"a": HELD})
+    assert decided.awaken[:2] == ["del map routes.map a", "del map hosts.map a.apps.localhost"]
+    assert decided.awaken[3] == "add map routes.map a a.2|127.0.0.1|5001"
+    assert decided.taken == {"a": HELD}
+
+
+@pytest.mark.parametrize("status", ["asleep", "refused", "purged"])
+def test_a_withdrawal_deletes_the_route_before_the_host(status: str):
+    assert decide(row(status)).withdraw == []
+    decided = decide(row(status), held={"a": HELD})
+    assert decided.withdraw == ["del map routes.map a", "del map hosts.map a.apps.localhost"]
+    assert decided.held == {"a": None}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"host": "hub.localhost"},
+        {"host": "a b"},
+        {"host": "a;show info"},
+        {"host": "A.apps.localhost"},
+        {"host": "a\n.apps.localhost"},
+        {"host": "." * 3},
+        {"host": "a" * 300},
+        {"workspace_id": "a;b"},
+        {"workspace_id": "a" * 60},
+        {"workspace_id": "a.1"},
+        {"ip": "localhost"},
+        {"ip": "127.0.0.1|1"},
+    ],
+)
+def test_what_cannot_be_routed_safely_is_refused_with_a_reason(wrong: dict[str, Any]):
+    decided = decide(row("awake", **wrong))
+    assert (decided.prepare, decided.awaken) == ([], [])
+    assert len(decided.refused) == 1
+    assert "\n" not in decided.refused[0]
+
+
+def test_a_row_that_became_unroutable_loses_its_route():
+    assert decide(row("awake", ip="nonsense"), held={"a": HELD}).withdraw
+
+
+def test_workspaces_of_one_application_share_a_policy():
+    idle = {"probe_agents": ["Uptime"], "ignore_paths": ["/ping"], "health_path": "/healthz"}
+    decided = decide(row("awake", idle=idle), row("awake", workspace_id="b", host="b.apps.localhost", idle=idle))
+    assert len(decided.prepare) == 3
+    assert len(decided.policies) == 1
+    assert policy(idle) != policy({**idle, "health_path": "/x"})
+    assert policy({}) == policy({"probe_agents": [""]}) == ""
+
+
+def test_an_empty_word_is_not_part_of_every_agent():
+    assert not is_probe({"probe_agents": [""]}, path="/", agent="Mozilla")
+    assert is_probe({"probe_agents": ["moz"]}, path="/", agent="Mozilla")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "counted"),
+    [
+        (None, Counters(2, 10, 0), Counters(2, 10, 0)),
+        (Counters(2, 10, 0), Counters(5, 30, 1), Counters(3, 20, 1)),
+        (Counters(2, 10, 0), Counters(2, 10, 0), None),
+        (Counters(2, 10, 0), Counters(2, 10, 1), Counters(0, 0, 1)),
+        (Counters(2, 10, 3), Counters(2, 10, 0), Counters(0, 0, 0)),
+        (Counters(5, 90, 0), Counters(1, 7, 0), Counters(1, 7, 0)),
+        (Counters(5, 90, 0), Counters(9, 7, 0), Counters(9, 7, 0)),
+        (Counters(5, 90, 2), None, Counters(0, 0, 0)),
+        (Counters(5, 90, 0), None, None),
+        (None, Counters(0, 0, 0), None),
+    ],
+)
+def test_what_a_reading_counts(before: Counters | None, now: Counters | None, counted: Counters | None):
+    found = changes({"a": before} if before else {}, {"a": now} if now else {})
+    assert found == ({"a": counted} if counted is not None else {})
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=2), max_size=20))
+def test_readings_add_up_to_the_counter(steps: list[list[int]]):
+    before: dict[str, Counters] = {}
+    total = Counters(0, 0, 0)
+    for requests, size in steps:
+        old = before.get("a", Counters(0, 0, 0))
+        now = {"a": Counters(old.requests + requests, old.bytes + size, 0)}
+        for row_ in changes(before, now).values():
+            total = Counters(total.requests + row_.requests, total.bytes + row_.bytes, 0)
+        before = now
+    assert total == before.get("a", total)
+
+
+def test_a_journal_is_valid_for_one_life_of_haproxy(tmp_path: Path):
+    path = tmp_path / "journal"
+    first = Journal.open(path, "one")
+    first.read({"a": Counters(1, 2, 0), "b": Counters(3, 4, 1)}, set())
+    first.read({"a": Counters(5, 6, 0)}, {"b"})
+    first.withdrawn(Withdrawal("a", 7, ("a.1",), "127.0.0.1:5000"))
+    first.withdrawn(Withdrawal("c", 8, ("c.1",), None))
+    first.drained("c", 9)
+    with path.open("a") as file:
+        file.write('["read",{"a":[99')  # torn: the agent died while it wrote
+    again = Journal.open(path, "one")
+    assert again.adopted
+    assert again.counters == {"a": Counters(5, 6, 0)}
+    assert list(again.withdrawals.values()) == [Withdrawal("a", 7, ("a.1",), "127.0.0.1:5000")]
+    other = Journal.open(path, "two")
+    assert (other.adopted, other.counters, other.withdrawals) == (False, {}, {})
+
+
+def test_answers_of_haproxy_are_read():
+    assert map_entries("0x1 a b|c\n0x2 d e\n") == {"a": "b|c", "d": "e"}
+    assert map_value('type=str, found=yes, idx=tree, key="a", value="b|c", type="str"') == "b|c"
+    assert map_value("type=str, case=sensitive, found=no") is None
+    listing = (
+        "0xa1: [x] id=1 proto=tcpv4\n  server=activation (id=1) addr=127.0.0.1:5000\n"
+        "0xa2: [x] id=2 proto=tcpv4\n  server=<NONE> (id=-1)\n"
+        "0xa3: [x] id=3 proto=tcpv4\n  server=activation (id=1) addr=127.0.0.1:50001\n"
+    )
+    assert streams_to(listing, "127.0.0.1:5000") == ["0xa1"]
+    assert streams_to(listing, None) == ["0xa1", "0xa3"]
+    assert quote("a b;c\\") == "a\\ b\\;c\\\\"
+
+
+@pytest.mark.parametrize(
+    "address", ["8080", "localhost:80", "::1:80", "[127.0.0.1]:80", "1.2.3.4:0", "1.2.3.4:99999", ""]
+)
+def test_an_address_that_is_none_is_refused(address: str):
+    with pytest.raises(ValueError, match="is not an address: use"):
+        split_address(address)
+    assert split_address("[::1]:8080") == ("::1", 8080)
+
+
+def settings(directory: Path, **more: object) -> GatewaySettings:
+    values: dict[str, object] = {
+        "directory": directory,
+        "gateway_id": "gw",
+        "listen": ("127.0.0.1:8080", "[::1]:8080"),
+        "parent": "apps.example.com",
+        "database": "postgresql://canary-of-a-password@127.0.0.1/x",
+        "probe_secret": "canary-of-a-secret",
+        "static": {"hub.example.org": "127.0.0.1:9000"},
+    }
+    return GatewaySettings(**(values | more))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"parent": "Apps.localhost"},
+        {"parent": "a b"},
+        {"listen": ()},
+        {"listen": ("8080",)},
+        {"static": {"hub": "x"}},
+        {"static": {"hub\nbackend": "127.0.0.1:1"}},
+        {"probe_secret": "short"},
+        {"probe_secret": "with blanks and more of them"},
+        {"gateway_id": "a b"},
+        {"hold": 0.2},
+    ],
+)
+def test_settings_that_would_say_something_else_to_haproxy_are_refused(tmp_path: Path, wrong: dict[str, object]):
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        settings(tmp_path, **wrong)
+
+
+def test_what_is_written_is_private_complete_and_read_back(tmp_path: Path):
+    directory = tmp_path / "gateway"
+    made = settings(directory)
+    write_config(made)
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
+    # A placeholder that nothing filled would be read by HAProxy as it stands.
+    for name in ("haproxy.cfg", "gateway.lua"):
+        assert re.findall(r"@[A-Z_]+@", (directory / name).read_text()) == []
+    assert GatewaySettings.from_json((directory / "agent.json").read_text()) == made
+    assert "canary" not in repr(made)
+    for command in (haproxy_command(made), agent_command(made)):
+        assert "canary" not in " ".join(command)
+    # Yesterday's routes must not come back with HAProxy.
+    (directory / "routes.map").write_text("a a.1|127.0.0.1|5000\n")
+    write_config(made)
+    assert (directory / "routes.map").read_text() == ""
+
+
+def test_pages_ask_nobody_else_and_escape_what_they_show():
+    for page in (pages.waking_page('<script>"x"'), pages.refusal_page(pages.UNKNOWN)):
+        assert "<script>&quot;" not in page
+        assert '<script>"x"' not in page
+        assert not re.findall(r"(?:src|href)=|url\(|https?://", page)
+        assert "prefers-color-scheme:dark" in page
+        policy_ = pages.policy(page)
+        assert "'unsafe" not in policy_
+        assert page.count("<script>") == policy_.split("script-src")[1].split(";")[0].count("sha256")
+
+
+def test_a_problem_has_the_members_of_rfc_9457():
+    document = json.loads(pages.problem(pages.NOT_WAKEABLE))
+    assert document.items() >= {"type": "urn:innkeeper:not-wakeable", "status": 503, "retry_after": 30}.items()
+    assert {"title", "detail"} <= document.keys()
