@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from itertools import count
 
 import psycopg
 import pytest
@@ -19,6 +18,7 @@ from innkeeper.model.observed import Life
 from innkeeper.model.workspace import Route
 from innkeeper.store import activations, leases, operations, routes, traffic
 from support import house as h
+from support.activations import SERVER
 from support.faults import Kind, Point
 from support.invariants import violations
 from support.scenarios import Stage, no_wakes_wait
@@ -56,21 +56,31 @@ def decide_idle(stage: Stage) -> None:
 
 
 def every_gap(stage: Stage, begin: Callable[[], object], act: Callable[[], object]) -> Iterator[Point]:
-    """Begin anew, and act before call 0, 1, 2, ... until one round has fewer calls; after each the caller settles."""
-    for number in count():
+    """Begin anew and act in a gap that no round acted in before, until there is none; after each the caller settles."""
+    known: set[Point] = set()
+    while True:
         begin()
-        gap = _gap(stage, number, act)
+        gap = _new_gap(stage, known, act)
         if gap is None:
             return
+        known.add(gap)
         yield gap
 
 
-def _gap(stage: Stage, number: int, act: Callable[[], object]) -> Point | None:
-    acted = threading.Event()
-    made = stage.at_call(number, lambda: (acted.set(), act()))
-    stage.crew.until(lambda: acted.is_set() or (stage.at_rest() and bool(made)), timeout=30)
+def _new_gap(stage: Stage, known: set[Point], act: Callable[[], object]) -> Point | None:
+    found: list[Point] = []
+
+    def choose(point: Point, possible: tuple[Kind, ...]) -> Kind | None:
+        # In a transaction of the worker's own a verb would wait for its row for ever.
+        if not found and point not in known and not point.call.startswith("transaction:"):
+            found.append(point)
+            act()
+        return None
+
+    stage.faults.choose = choose
+    stage.crew.until(lambda: found or stage.at_rest(), timeout=30)
     stage.peace()
-    return made[number] if acted.is_set() else None
+    return found[0] if found else None
 
 
 def only(ticks: str) -> tuple[str, ...]:
@@ -168,7 +178,7 @@ def test_a_request_in_every_gap_of_an_idle_sleep_is_answered_by_a_living_workspa
     for gap in every_gap(stage, lambda: decide_idle(stage), lambda: stage.gateway.wake(stage.workspace.id)):
         settle(stage, lambda: stage.state == "active" and no_wakes_wait(stage))
         gaps.append(gap.call)
-    assert {"Runtime.stop", "DatabaseServer.close_login"} <= set(gaps), "between END and FINISH"
+    assert {"Runtime.stop", "DatabaseServer.close_login"} <= set(gaps), gaps
 
 
 def test_a_retry_of_an_awake_workspace_comes_to_its_end(stage: Stage):
@@ -261,8 +271,12 @@ def test_why_a_start_failed_is_kept_through_trouble_on_the_way_to_sleep(stage: S
     assert "code 3" in problem.message
 
 
+SLOW = "import time\ntime.sleep(1)\n" + SERVER
+
+
 def test_a_start_that_began_late_has_its_own_time_to_become_healthy(stage: Stage):
-    stage.create()
+    stage.register("slow", SLOW)
+    stage.create("slow")
     with psycopg.connect(stage.site.state_dsn) as state:
         # As after an hour without the pool's server.
         state.execute("UPDATE activations SET started_real_at = started_real_at - interval '1 hour'")
@@ -271,7 +285,9 @@ def test_a_start_that_began_late_has_its_own_time_to_become_healthy(stage: Stage
 
 
 def test_an_awake_process_that_died_has_it_too(stage: Stage):
-    stage.awake()
+    stage.register("slow", SLOW)
+    stage.create("slow")
+    stage.crew.until(lambda: stage.state == "active" and stage.at_rest())
     with psycopg.connect(stage.site.state_dsn) as state:
         state.execute("UPDATE activations SET started_real_at = started_real_at - interval '1 hour'")
     stage.house.runtime.halt(grace=0)  # pyright: ignore[reportAttributeAccessIssue] - the local runtime's own

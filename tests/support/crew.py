@@ -19,7 +19,7 @@ from innkeeper.model.plan import Step
 from innkeeper.model.workspace import Workspace
 from innkeeper.store import leases
 from support import house as h
-from support.faults import Died, Faults, wrap
+from support.faults import Died, Faults, Point, wrap
 from support.waiting import eventually
 
 T = TypeVar("T")
@@ -128,3 +128,5 @@ class Crew:
 
     def _on_step(self, workspace: Workspace, step: Step) -> None:
         self.faults.context = f"{workspace.state} {step}"
+        # No call, but an instant between a plan and its step: tests of races act in it.
+        self.faults.choose(Point(f"step:{step}", workspace.state.value), ())

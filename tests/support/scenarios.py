@@ -20,7 +20,7 @@ from innkeeper.store import apps, operations, traffic
 from support import house as h
 from support.activations import SERVER, program
 from support.crew import Crew
-from support.faults import Faults, Kind, Point, Schedule
+from support.faults import Faults, Schedule
 from support.invariants import violations
 from support.site import Site
 from support.state import Dsns
@@ -55,26 +55,12 @@ class Stage:
         self._fired_before = 0
         self.faults = Faults(lambda point, possible: None)
         self.crew = Crew(self.house, self.site.state_dsn, self.faults)
-        self._register("tiny", SERVER)
-        self._register("broken", "raise SystemExit(3)")
+        self.register("tiny", SERVER)
+        self.register("broken", "raise SystemExit(3)")
 
     def begin(self) -> None:
         """From here on doors fail."""
         self.faults.choose = self.schedule
-
-    def at_call(self, number: int, act: Callable[[], object]) -> list[Point]:
-        """Do ``act`` right before the ``number``-th outside call from here on; the calls made are kept in the list."""
-        made: list[Point] = []
-
-        def choose(point: Point, possible: tuple[Kind, ...]) -> Kind | None:
-            if not point.call.startswith("transaction:"):
-                made.append(point)
-                if len(made) == number + 1:
-                    act()
-            return None
-
-        self.faults.choose = choose
-        return made
 
     def peace(self) -> None:
         self.faults.choose = lambda point, possible: None
@@ -145,7 +131,7 @@ class Stage:
         with self.house.database.transaction() as session:
             return operations.page(session, after=None, limit=100)
 
-    def _register(self, name: str, source: str) -> None:
+    def register(self, name: str, source: str) -> None:
         folder = self.folder / name
         folder.mkdir()
         app = replace(program(folder, source), name=name, connections=2)
