@@ -119,3 +119,18 @@ def test_a_new_gateway_never_had_what_was_withdrawn_long_before(make_front: Call
     front.start_agent()
     front.settled(version)
     eventually(lambda: front.drained(site, version), timeout=5)
+
+
+def test_a_full_table_forgets_and_what_it_may_have_forgotten_counts_as_traffic(make_front: Callable[..., Gateway]):
+    front = make_front(table_entries=8, read_every=1.5)
+    sites = [front.workspace(f"shop{number}") for number in range(12)]
+    app = front.app("all")
+    for site in sites:
+        version = front.publish(site, app)
+    front.settled(version)
+    front.read_counters()
+    assert [site.id for site in sites if last_traffic(front, site)] == []  # the control
+    for site in sites:
+        assert front.get(site).status == 200
+    front.read_counters()
+    assert [site.id for site in sites if last_traffic(front, site) is None] == []

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 
 from innkeeper.gateway import statements
 from innkeeper.gateway.database import Database
-from innkeeper.gateway.haproxy import Counters, Haproxy, HaproxyAwayError, counters, fullness
+from innkeeper.gateway.haproxy import Counters, Haproxy, HaproxyAwayError, counters, fullness, map_entries
 from innkeeper.gateway.journal import Journal
 from innkeeper.gateway.statements import Member
 from innkeeper.model.errors import TemporaryError
 
 FULL = 0.8
-"""A table fuller than this is reported: a full one forgets the longest idle workspace, and with it what it counted."""
+"""A table fuller than this is not believed: a full one forgets the longest idle workspace, and what it counted."""
 
 log = logging.getLogger("innkeeper.gateway.readings")
 
@@ -118,10 +118,11 @@ class Reader:
         """One whole reading, committed. Its times are from before the look, so it claims no moment it did not see."""
         stamps = await statements.stamp(self._database)
         table = (await self._haproxy.run("show table workspaces"))[0]
-        if fullness(table) > FULL:
-            log.error("the table of counters is nearly full: raise table_entries, or traffic will be missed")
         now = dict(counters(table))
         changed = changes(self._journal.counters, now)
+        if fullness(table) > FULL:
+            log.error("the table of counters is nearly full, so everybody counts as busy: raise table_entries")
+            changed = dict.fromkeys(await self._routed(), Counters(0, 0, 0)) | changed
         number = next_number()
         await statements.insert_reading(
             self._database, self._member, read_no=number, stamps=stamps, changed=changed, final=final
@@ -131,3 +132,8 @@ class Reader:
             self._journal.read({key: now[key] for key in changed if key in now}, set(gone))
         self.last = number
         return number
+
+    async def _routed(self) -> set[str]:
+        """Who may have had requests since the reading before: who has a route, and whose withdrawal still drains."""
+        routes = (await self._haproxy.run("show map routes.map"))[0]
+        return {*map_entries(routes), *(withdrawal.workspace_id for withdrawal in self._journal.withdrawals.values())}
