@@ -7,11 +7,13 @@ answers 2xx. With an Idempotency-Key the key is claimed first, in the same trans
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Annotated, TypeAlias, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import structlog
 from fastapi import Depends, Request
+from psycopg import sql
 from starlette.responses import Response
 
 from innkeeper.admin.services import AdminServices
@@ -55,8 +57,21 @@ class Call:
         self.body = b""
 
     def read(self, query: Callable[[Session], Reply]) -> Response:
-        """Run a query for someone who may."""
-        return self._run(lambda session, _: query(session))
+        """Run queries for someone who may, all on one state of things."""
+        return self._run(self.services.database.snapshot(), lambda session, _: query(session))
+
+    def look(
+        self, query: sql.Composable, values: Mapping[str, object], show: Callable[[dict[str, Any] | None], Reply]
+    ) -> Response:
+        """Show the row of one query (None: there is none) to someone who may, in one round trip."""
+        found: dict[str, Any] | None = None
+
+        def admit(session: Session) -> Caller:
+            nonlocal found
+            caller, found = tokens.authenticate_beside(session, bearer(self.request), query, values)
+            return caller
+
+        return self._run(self.services.database.reading(), lambda _session, _caller: show(found), admit)
 
     def once(self, effect: Callable[[Session, str], Reply]) -> Response:
         """Run an effect (session, actor) for someone who may; the same idempotency key gets the same answer."""
@@ -68,7 +83,7 @@ class Call:
                 return effect(session, caller.actor)
             return self._keyed(session, caller.actor, key, effect)
 
-        return self._run(act)
+        return self._run(self.services.database.transaction(), act)
 
     def admit(self) -> Caller:
         """Who asks, if they may; ``Unauthenticated`` or ``Forbidden`` otherwise. For answers that are streamed."""
@@ -78,14 +93,19 @@ class Call:
             found.append(caller)
             return Reply(None)
 
-        self._run(note)
+        self._run(self.services.database.reading(), note)
         return found[0]
 
-    def _run(self, act: Callable[[Session, Caller], Reply | Response]) -> Response:
+    def _run(
+        self,
+        opened: AbstractContextManager[Session],
+        act: Callable[[Session, Caller], Reply | Response],
+        admit: Callable[[Session], Caller] | None = None,
+    ) -> Response:
         caller: Caller | None = None
         try:
-            with self.services.database.transaction() as session:
-                caller = tokens.authenticate(session, bearer(self.request))
+            with opened as session:
+                caller = admit(session) if admit else tokens.authenticate(session, bearer(self.request))
                 self._check_scope(caller)
                 answer = act(session, caller)
         except KnownButRefused as refusal:

@@ -3,6 +3,7 @@
 Built once per process by bootstrap.py; every edge and the reconciler open their transactions here.
 """
 
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -20,6 +21,11 @@ Session: TypeAlias = Connection[DictRow]
 CONNECT_TIMEOUT = 3
 """Seconds to wait for the server to answer a connect."""
 
+TRUSTED = 0.5
+"""Seconds for which a connection that answered is taken to be alive."""
+
+_SILENT = "the state database does not answer: see inn doctor"
+
 _NAMED: dict[str, Callable[[], errors.Refused]] = {
     "workspaces_slug_unique": lambda: errors.SlugTaken("that slug is taken: choose another"),
     "customers_name_unique": lambda: errors.Conflict("a customer of that name exists: choose another name"),
@@ -27,6 +33,22 @@ _NAMED: dict[str, Callable[[], errors.Refused]] = {
     "instances_name_unique": lambda: errors.Conflict("an instance of that name exists: choose another name"),
     "workspaces_customer_id_fkey": lambda: errors.NotFound("there is no such customer: see inn customer list"),
 }
+
+
+class _Pooled(Connection[DictRow]):
+    """A connection that knows when it was last seen alive."""
+
+    alive_at = 0.0
+
+
+def _alive(connection: _Pooled) -> None:
+    """Asked before a connection is handed out, so that a restarted server is not met by old connections.
+
+    One that answered a moment ago is trusted: asking costs as much as a small query.
+    """
+    if time.monotonic() - connection.alive_at > TRUSTED:
+        connection.execute("")
+        connection.alive_at = time.monotonic()
 
 
 class Database:
@@ -38,7 +60,7 @@ class Database:
         self._application = application
         self._pool = ConnectionPool(
             dsn,
-            connection_class=Connection[DictRow],
+            connection_class=_Pooled,
             kwargs={
                 "row_factory": dict_row,
                 # Else the check below would begin a transaction, and ``transaction`` only a savepoint within it.
@@ -71,8 +93,17 @@ class Database:
             with self._pool.connection() as session, named_errors(), session.transaction():
                 yield session
         except PoolTimeout as error:
-            message = "the state database does not answer: see inn doctor"
-            raise errors.TemporaryError(message, delay=1.0) from error
+            raise errors.TemporaryError(_SILENT, delay=1.0) from error
+
+    @contextmanager
+    def reading(self) -> Generator[Session]:
+        """For a single query: no transaction, which would be two further round trips. Every statement stands alone."""
+        self._pool.open()
+        try:
+            with self._pool.connection() as session, named_errors():
+                yield session
+        except PoolTimeout as error:
+            raise errors.TemporaryError(_SILENT, delay=1.0) from error
 
     @contextmanager
     def snapshot(self) -> Generator[Session]:
@@ -92,10 +123,6 @@ class Database:
         for channel in channels:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         return connection
-
-
-def _alive(connection: Session) -> None:
-    connection.execute("")
 
 
 @contextmanager

@@ -18,12 +18,8 @@ _FROM = sql.SQL(
     "workspaces w JOIN apps a ON a.id = w.app_id LEFT JOIN instances i ON i.id = w.instance_id"
     " LEFT JOIN activations v ON v.workspace_id = w.id AND v.generation = w.generation"
 )
-_ONE = sql.SQL("SELECT {} FROM {} WHERE w.slug = %s").format(_COLUMNS, _FROM)
-
-
-def one(session: Session, slug: str) -> dict[str, Any] | None:
-    """The workspace of that slug."""
-    return session.execute(_ONE, (slug,)).fetchone()
+ONE = sql.SQL("SELECT {} FROM {} WHERE w.slug = %(slug)s").format(_COLUMNS, _FROM)
+"""The workspace of that slug: a query to be run beside the look-up of the token."""
 
 
 def page(
@@ -74,8 +70,10 @@ def happenings(
         "SELECT * FROM ("
         " SELECT at, 'audit' AS kind, 'audit/' || lpad(seq::text, 20, '0') AS place, actor, action AS what,"
         "  detail AS text, NULL AS operation FROM audit WHERE target = %(id)s"
-        " UNION ALL SELECT e.at, 'step', e.operation_id || '/' || lpad(e.seq::text, 10, '0'), NULL, e.step, e.message,"
-        "  e.operation_id FROM operation_events e JOIN operations o ON o.id = e.operation_id WHERE o.workspace_id = %(id)s"
+        " UNION ALL SELECT e.at, 'step', e.operation_id || '/' || lpad(e.seq::text, 10, '0'), NULL, e.step,"
+        "  e.message,"
+        "  e.operation_id FROM operation_events e JOIN operations o ON o.id = e.operation_id"
+        "  WHERE o.workspace_id = %(id)s"
         ") happened WHERE %(at)s::timestamptz IS NULL OR (at, place) < (%(at)s::timestamptz, %(place)s)"
         " ORDER BY at DESC, place DESC LIMIT %(limit)s",
         {"id": workspace_id, "at": after and after[0], "place": after and after[1], "limit": limit},

@@ -1,7 +1,7 @@
 """/v1/workspaces: reading, creating, and asking for changes. The hot read is ``get_workspace``."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Query
 from starlette.responses import Response
@@ -86,14 +86,13 @@ def list_workspaces(
 def get_workspace(call: TheCall, slug: str) -> Response:
     """One workspace. Its ETag is what If-Match takes."""
 
-    def query(session: Session) -> Reply:
-        row = shown.one(session, slug)
+    def show(row: dict[str, Any] | None) -> Reply:
         if row is None:
             raise NotFound(f"there is no workspace {slug!r}: see inn workspace list")
         body = views.workspace(row, domain=call.services.domain, local=call.services.local)
         return Reply(body, 200, {"ETag": views.etag(row["version"])})
 
-    return call.read(query)
+    return call.look(shown.ONE, {"slug": slug}, show)
 
 
 def accepted(operation: Operation) -> Reply:
@@ -166,9 +165,9 @@ _ASKED = {
     Request.RESUME: "Let traffic wake it again.",
 }
 
-routing.add(router, "POST", "/workspaces", create_workspace, scope=Scope.OPERATE, answer=s.Operation, status=202)
-routing.add(router, "GET", "/workspaces", list_workspaces, scope=Scope.READ, answer=s.Workspaces)
 routing.add(router, "GET", "/workspaces/{slug}", get_workspace, scope=Scope.READ, answer=s.Workspace)
+routing.add(router, "GET", "/workspaces", list_workspaces, scope=Scope.READ, answer=s.Workspaces)
+routing.add(router, "POST", "/workspaces", create_workspace, scope=Scope.OPERATE, answer=s.Operation, status=202)
 for _wanted in Request:
     routing.add(
         router,
