@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -427,3 +429,60 @@ def test_a_path_longer_than_a_unix_sockets_may_be(used: Path, tmp_path: Path) ->
         assert long.processes() == [], long.described()
     finally:
         long.clean_up()
+
+
+def test_a_second_ctrl_c_leaves_and_the_next_start_clears_up(dev: Dev) -> None:
+    with dev.foreground() as process:
+        dev.read_until(process, "Stop: Ctrl-C")
+        dev.create_workspace("acme")
+        # Nothing ends while it is stopped, so the supervisor waits.
+        dev.child("gateway").suspend()
+        os.killpg(process.pid, signal.SIGINT)
+        dev.read_until(process, "Ctrl-C again leaves at once")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert "innkeeper.sample" in " ".join(dev.described()), "the control: something is left"
+    dev.start()
+    assert dev.has_one_of_each(), dev.described()
+    dev.await_workspace("acme")
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Dev]:
+    """On a machine without unshare and setpriv, in a directory that every user can reach.
+
+    As root this is also how it is where user namespaces are not allowed.
+    """
+    reachable = Path(tempfile.mkdtemp(prefix="innkeeper-"))
+    reachable.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    made = Dev(reachable / "data", path=str(tmp_path / "bin"))
+    yield made
+    made.clean_up()
+    shutil.rmtree(reachable)
+
+
+def test_without_the_kernels_help(bare: Dev) -> None:
+    bare.start()
+    if os.geteuid() == 0:
+        assert bare.child("state").username() not in ("root", "0")
+        assert bare.data.stat().st_mode & 0o777 == 0o711
+    assert (bare.data / "secrets").stat().st_mode & 0o777 == 0o700
+
+    bare.kill_supervisor()
+    assert bare.child("haproxy").is_running(), "the control: nobody told it"
+    bare.start()
+    assert bare.has_one_of_each(), bare.described()
+    bare.stop()
+    assert bare.processes() == [], bare.described()
+
+
+def test_as_root_without_user_namespaces_where_nobody_else_gets_in(bare: Dev) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("PostgreSQL as another user: these tests do not run as root")
+    bare.data.parent.chmod(0o700)
+    refused = bare.run("--port", "0")
+    assert refused.returncode == 1
+    assert "choose a data directory that every user can reach" in refused.stderr
+    assert bare.data.parent.stat().st_mode & 0o777 == 0o700, "no parent's mode is ever changed"
+    assert bare.processes() == []

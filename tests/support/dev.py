@@ -41,16 +41,17 @@ class Answer:
 
 @dataclass
 class Dev:
-    """One data directory. ``prefix``: as whom (a setpriv command line)."""
+    """One data directory."""
 
     data: Path
-    prefix: tuple[str, ...] = ()
+    path: str | None = None
+    """PATH, when not the machine's."""
     addresses: dict[str, str] = field(default_factory=dict[str, str])
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def command(self, *words: str) -> list[str]:
-        return [*self.prefix, INN, "dev", *words, "--data", str(self.data)]
+        return [INN, "dev", *words, "--data", str(self.data)]
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -105,7 +106,8 @@ class Dev:
         assert done.returncode == 0, done.stderr + self.logs()
 
     def environment(self) -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if not name.startswith(("INN_", "PYTEST", "COV_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("INN_", "PYTEST", "COV_"))}
+        return kept if self.path is None else kept | {"PATH": self.path}
 
     def logs(self) -> str:
         return "\n".join(

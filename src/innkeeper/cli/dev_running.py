@@ -87,7 +87,7 @@ def _run(wish: wiring.Wish, say: Callable[[str], None], ready: Callable[[wiring.
         supervisor.start()
         ready(house)
         asked = supervisor.watch()
-        say(f"stopping ({asked.name}) ...")
+        say(f"stopping ({asked.name}) ... Ctrl-C again leaves at once")
     except Stopping:
         say("stopping before everything was ready ...")
     finally:

@@ -3,13 +3,20 @@
 Called by member.py at each start and by the supervisor now and then.
 """
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from innkeeper.logs.redaction import clean
+
 LIMIT = 8 * 2**20
 """Bytes; then the older half of a time is in NAME.log.1 and the file begins anew."""
+
+
+_TAIL, _LONGEST = 4096, 300
+"""Bytes that are looked at and characters that are shown of a last line."""
 
 
 @contextmanager
@@ -32,3 +39,12 @@ def trim(path: Path) -> None:
         new.write(old.read())
     with path.open("r+b") as file:
         file.truncate(0)
+
+
+def last_line(path: Path, *, since: int) -> str:
+    """The last words written after that many bytes, without secrets; empty if there are none."""
+    with path.open("rb") as file:
+        file.seek(max(since, file.seek(0, os.SEEK_END) - _TAIL))
+        lines = file.read().decode(errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return clean(said[-1])[:_LONGEST] if said else ""

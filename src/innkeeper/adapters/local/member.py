@@ -101,7 +101,7 @@ class ProgramMember:
         self._child: subprocess.Popen[bytes] | None = None
         self._identity = ""
         self._leash: Leash | None = None
-        self._told = 0
+        self._log_began = 0
 
     def start(self) -> None:
         program = self.program
@@ -112,6 +112,7 @@ class ProgramMember:
         self._ledger.intend(self.name, program.argv)
         try:
             with logfile.opened(self._log) as output:
+                self._log_began = output.tell()
                 self._child = self._spawn(output)
         finally:
             if self._leash is not None:
@@ -163,7 +164,8 @@ class ProgramMember:
         if self.once and code == 0:
             return None
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-        return f"{how}; see {self._log}"
+        said = logfile.last_line(self._log, since=self._log_began)
+        return f"{how}{f', {said!r}' if said else ''}; see {self._log}"
 
     def failure(self) -> InnkeeperError | None:
         return self._leash.failure if self._leash is not None else None

@@ -12,6 +12,7 @@ waits. What a member needs must be ready before it begins; members that do not n
 | ended            | after that                   | start again after a pause that doubles            |
 """
 
+import os
 import select
 import signal
 import socket
@@ -42,6 +43,9 @@ _LOOK, _WATCH = 0.01, 1.0
 """Seconds between two looks while something is starting, and otherwise (a child's end wakes us at once)."""
 
 _TRIM = 60.0
+
+_LEFT = 130
+"""Exit status of what a second Ctrl-C ended, as shells have it."""
 
 
 class Phase(Enum):
@@ -145,9 +149,9 @@ class Supervisor:
         self._woken.close()
 
     def give_back_signals(self) -> None:
-        """A second Ctrl-C interrupts as usual."""
+        """A second Ctrl-C leaves at once: children notice that we are gone, and the next start ends what is left."""
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_LEFT))
 
     # --- one round ---------------------------------------------------------------------------------------------------
 
