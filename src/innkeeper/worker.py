@@ -20,7 +20,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from innkeeper.control import clockwatch, notices, passage, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
-from innkeeper.model.errors import InnkeeperError
+from innkeeper.model.errors import InnkeeperError, TemporaryError
 from innkeeper.model.workspace import Workspace
 from innkeeper.store import leases, traffic
 
@@ -81,9 +81,18 @@ class Worker:
                 self._begin(claimed)
 
     def wake(self, only: Sequence[str] = ()) -> None:
-        """Act on waiting requests; what begins to wake is claimed and converged here while there is room."""
-        with self._lock:
-            self._begin(wakes.answer(self.house, only=only, owner=self.owner, room=self._room()))
+        """Act on waiting requests, all or ``only`` these; each is converged here at once while there is room.
+
+        One by one, so that the first of a herd starts before the last is looked at, and leases are renewed meanwhile.
+        """
+        try:
+            for workspace_id in only or wakes.waiting(self.house):
+                with self._lock:
+                    owner = self.owner if self._room() > 0 else None
+                    taken = wakes.answer_one(self.house, workspace_id, owner=owner)
+                    self._begin([taken] if taken is not None else [])
+        except TemporaryError as error:
+            log.warning("wake.waits", why=str(error))  # the rest is found again by the next tick
 
     def _room(self) -> int:
         return 0 if self.stopping.is_set() else self.settings.threads - len(self._claims)

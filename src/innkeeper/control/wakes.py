@@ -8,14 +8,12 @@
 | anything else                     | nothing to do: the route says all there is to say                |
 """
 
-from collections.abc import Sequence
-
 import structlog
 
 from innkeeper.control.house import House
 from innkeeper.control.workspaces import NO_CAPACITY_RETRY, make_due, wake_columns
 from innkeeper.model import ids, lifecycle
-from innkeeper.model.errors import NoCapacity, TemporaryError
+from innkeeper.model.errors import NoCapacity
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import State, Workspace
 from innkeeper.store import activations, audit, clock, leases, operations, routes, traffic, workspaces
@@ -26,41 +24,40 @@ log = structlog.get_logger()
 GATEWAY = "system:gateway"
 
 
-def answer(house: House, *, only: Sequence[str] = (), owner: str | None = None, room: int = 0) -> list[Workspace]:
-    """Act on waiting requests, all or those for ``only`` these workspaces.
+def waiting(house: House) -> list[str]:
+    """Workspaces that requests wait for, longest waiting first."""
+    with house.database.transaction() as session:
+        return traffic.wake_requests(session)
 
-    With ``owner``, up to ``room`` workspaces that begin to wake are claimed for it in the same transaction, which
-    spares a held request the time of a claim; they are returned, to be converged at once. The others fall due.
+
+def answer(house: House) -> None:
+    """Act on all waiting requests; what begins to wake falls due."""
+    for workspace_id in waiting(house):
+        answer_one(house, workspace_id)
+
+
+def answer_one(house: House, workspace_id: str, *, owner: str | None = None) -> Workspace | None:
+    """Act on the requests that wait for one workspace, if any still do.
+
+    With ``owner``, a workspace that begins to wake is claimed for it in the same transaction, which spares a held
+    request the time of a claim; it is returned, to be converged at once.
     """
-    waiting: Sequence[str] = only
-    if not waiting:
-        with house.database.transaction() as session:
-            waiting = traffic.wake_requests(session)
-    claimed: list[Workspace] = []
-    for workspace_id in waiting:
-        claimer = owner if len(claimed) < room else None
-        try:
-            with house.database.transaction() as session:
-                taken = _one(house, session, workspace_id, claimer)
-        except TemporaryError as error:
-            # What was claimed before is converged all the same; this one is found again by the next tick.
-            log.warning("wake.waits", workspace=workspace_id, why=str(error))
-            break
-        if taken is not None:
-            claimed.append(taken)
-    return claimed
+    with house.database.transaction() as session:
+        return _one(house, session, workspace_id, owner)
 
 
 def _one(house: House, session: Session, workspace_id: str, owner: str | None) -> Workspace | None:
     workspace = workspaces.by_id(session, workspace_id, lock=True)
+    waited = False
     if workspace is None or workspace.state is not State.DEACTIVATING:
-        traffic.drop_wake_requests(session, workspace_id)
+        waited = traffic.drop_wake_requests(session, workspace_id)
     if workspace is None:
         return None
     if workspace.state is State.DEACTIVATING:
         _during_sleep(session, workspace)
         return None
-    if workspace.state is not State.DEACTIVATED or workspace.suspended:
+    # Announced late, it was answered before: whoever put the workspace to sleep since meant it.
+    if workspace.state is not State.DEACTIVATED or workspace.suspended or not waited:
         return None
     try:
         return _wake(house, session, workspace, owner)

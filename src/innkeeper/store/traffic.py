@@ -170,6 +170,6 @@ def is_awaited(session: Session, workspace_id: str) -> bool:
     return row is not None
 
 
-def drop_wake_requests(session: Session, workspace_id: str) -> None:
-    """They have been acted upon, in this transaction."""
-    session.execute("DELETE FROM wake_requests WHERE workspace_id = %s", (workspace_id,))
+def drop_wake_requests(session: Session, workspace_id: str) -> bool:
+    """They have been acted upon, in this transaction; whether there were any."""
+    return session.execute("DELETE FROM wake_requests WHERE workspace_id = %s", (workspace_id,)).rowcount > 0
