@@ -20,6 +20,10 @@ log = structlog.get_logger()
 PATIENCE = timedelta(seconds=20)
 """Real time that a passage waits for gateways that do not answer; what they would have said stays unknown then."""
 
+STUCK = timedelta(minutes=5)
+"""Real time that a passage waits for workspaces on their way: longer than what is alive takes. What waits for a gateway
+that died, or for a person, goes on while time passes."""
+
 SWEEPS = ["idle", "retention", "notices"]
 
 
@@ -36,6 +40,8 @@ def step(house: House) -> None:
         waits_for = _unsettled(session, since=since, now=now)
         if waits_for is not None:
             log.debug("passage.waits", why=waits_for)
+            if now.real - since >= PATIENCE:
+                operations.event(session, passage.operation_id, step="wait", message=f"Waiting: {waits_for}")
             return
         if now.business >= passage.target_at:
             passages.finish(session)
@@ -62,7 +68,7 @@ def _unsettled(session: Session, *, since: datetime, now: Moment) -> str | None:
     patient = now.real - since < PATIENCE
     if not sweeps.ran_since(session, SWEEPS, since, informed=patient):
         return "sweeps have not run since"
-    moving = passages.moving(session)
+    moving = passages.moving(session) if now.real - since < STUCK else 0
     return f"{moving} workspaces are on their way" if moving else None
 
 
