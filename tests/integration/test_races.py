@@ -125,7 +125,7 @@ def test_asked_to_sleep_in_every_gap_of_a_creation(stage: Stage):
         settle(stage, lambda: h.state_of(stage.house, slug) == "deactivated")
 
 
-def test_suspended_in_every_gap_of_an_idle_sleep_with_a_stream_open(stage: Stage):
+def test_suspended_in_every_gap_of_an_idle_sleep_that_met_a_stream(stage: Stage):
     stage.awake()
     stage.crew.ticks = only("wakes fold converge lift remove")
     workspace_id = stage.workspace.id
@@ -137,11 +137,8 @@ def test_suspended_in_every_gap_of_an_idle_sleep_with_a_stream_open(stage: Stage
             h.ask(stage.house, "acme", Request.WAKE)
             stage.crew.until(lambda: stage.state == "active" and stage.at_rest())
         decide_idle(stage)
-
-    def suspend() -> None:
         stage.gateway.open_streams[workspace_id] = 1
         stage.gateway.read()
-        h.ask(stage.house, "acme", Request.SUSPEND)
 
     def cut_when_told() -> bool:
         """As a gateway does: an ordered withdrawal has a time after which streams are cut."""
@@ -149,11 +146,15 @@ def test_suspended_in_every_gap_of_an_idle_sleep_with_a_stream_open(stage: Stage
             stage.gateway.open_streams[workspace_id] = 0
         return stage.state == "deactivated"
 
-    for _ in every_gap(stage, begin, suspend):
+    gaps = []
+    for gap in every_gap(stage, begin, lambda: h.ask(stage.house, "acme", Request.SUSPEND)):
         stage.crew.until(cut_when_told, timeout=30)
-        stage.gateway.open_streams[workspace_id] = 0
         settle(stage, lambda: stage.state == "deactivated")
         assert (route(stage).status, route(stage).refusal) == ("refused", "suspended")
+        stage.gateway.open_streams[workspace_id] = 0
+        gaps.append(gap.call)
+    assert {"step:withdraw", "step:republish"} <= set(gaps)
+    assert stage.state == "active", "the last round: nobody suspended it, and the stream kept it awake"
 
 
 def test_resumed_in_every_gap_of_its_suspension(stage: Stage):

@@ -25,12 +25,12 @@ log = structlog.get_logger()
 def compare(house: House) -> None:
     """Read both clocks and compare them with the reading before."""
     with house.database.transaction() as session:
-        trusted(session, house)
+        trusted(session, house.host)
 
 
-def trusted(session: Session, house: House) -> Moment | None:
+def trusted(session: Session, host: HostClock | None = None) -> Moment | None:
     """Now, if business time is as it should be; None while the clock is in doubt (latched here when it is seen)."""
-    host = house.host or host_clock()
+    host = host or host_clock()
     before = clock.last_reading(session, host.boot)
     now, moment = clock.read_host(session, host_boot=host.boot, boot_time=host.seconds())
     moved = clockwatch.unexplained(before=before, now=now)

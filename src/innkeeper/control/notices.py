@@ -39,7 +39,7 @@ def send_due(house: House) -> int:
 def _take(house: House) -> list[tuple[Workspace, Notice, list[str], str]]:
     taken: list[tuple[Workspace, Notice, list[str], str]] = []
     with house.database.transaction() as session:
-        now = clockwatch.trusted(session, house)
+        now = clockwatch.trusted(session, house.host)
         if now is None:
             return []
         for workspace in sweeps.take_notices(session, limit=BATCH, now=now.business):

@@ -33,7 +33,7 @@ def step(house: House) -> None:
         passage = passages.current(session)
         if passage is None:
             return
-        now, status = clockwatch.trusted(session, house), clock.status(session)
+        now, status = clockwatch.trusted(session, house.host), clock.status(session)
         if now is None:
             return  # in doubt: nothing would settle at the instants on the way
         since = max(status.moved_real_at, passage.created_real_at)

@@ -3,11 +3,12 @@
 Called by the verb (workspaces.py), the sweep (sweeps.py) and the preview (purges.py), each in its own transaction.
 """
 
+from innkeeper.control import clockwatch
 from innkeeper.model import retention
 from innkeeper.model.errors import BreakerOpen, ClockInDoubt, Conflict
 from innkeeper.model.moment import Moment
 from innkeeper.model.workspace import Workspace
-from innkeeper.store import breakers, clock, notices, traffic
+from innkeeper.store import breakers, notices, traffic
 from innkeeper.store.session import Session
 
 
@@ -34,7 +35,7 @@ def purge_columns(session: Session, workspace: Workspace, *, now: Moment) -> dic
 def by_request(session: Session, workspace: Workspace, *, now: Moment) -> dict[str, object]:
     """What holds for the sweep holds for a person: nothing is destroyed in doubt, and every purge is counted."""
     columns = purge_columns(session, workspace, now=now)
-    if clock.status(session).doubt_real_at is not None:
+    if clockwatch.trusted(session) is None:
         raise ClockInDoubt("the clock is in doubt, so nothing is purged: see inn clock show, then inn clock accept")
     reason = breakers.take(session, workspace_id=workspace.id, kind="purge")
     if reason is not None:

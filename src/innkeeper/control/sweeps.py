@@ -99,7 +99,7 @@ def _until_done(house: House, name: str, batch: Callable[[Session, Moment], tupl
     total = 0
     while True:
         with house.database.transaction() as session:
-            now = clockwatch.trusted(session, house)
+            now = clockwatch.trusted(session, house.host)
             looked, acted = (0, 0) if now is None else batch(session, now)
         total += acted
         if looked == 0:
