@@ -20,6 +20,7 @@ REACHED = {"public": [None, *Scope], "read": [*Scope], "operate": ["operate", "a
 WANTED = {
     "GET /healthz": "public",
     "GET /readyz": "public",
+    "POST /v1/apps/check": "admin",
     "GET /v1/tokens": "admin",
     "GET /v1/audit/export": "admin",
     "GET /v1/workspaces/{slug}/logs": "operate",
@@ -220,7 +221,7 @@ def test_a_commit_that_fails_answers_no_success(furnished: Admin):
 
         return call.once(effect)
 
-    late = routing.router("test")
+    late = routing.router("test", prefix="")
     routing.add(late, "POST", "/late", break_late, scope=Scope.OPERATE, answer=None, status=202)
     app.include_router(late)
     with TestClient(app, raise_server_exceptions=False) as client:

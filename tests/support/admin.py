@@ -25,7 +25,7 @@ from innkeeper.admin.services import AdminServices
 from innkeeper.control import apps, customers, instances, tokens, workspaces
 from innkeeper.model.domain import Domain
 from innkeeper.model.workspace import Operation
-from innkeeper.ports import DatabaseServers, Runtime
+from innkeeper.ports import DatabaseServers, Health, Runtime, SecretBox
 from innkeeper.store.session import Database
 from innkeeper.store.signals import Signals
 from support.waiting import eventually
@@ -130,16 +130,19 @@ def admin_on(
     *,
     runtime: Runtime | None = None,
     servers: DatabaseServers | None = None,
+    health: Health | None = None,
+    box: SecretBox | None = None,
     local: bool = True,
 ) -> Generator[Admin]:
     signals = Signals(database, ["operation"])
     services = AdminServices(
         database=database,
-        box=KeyFile.create(folder / "key"),
+        box=box or KeyFile.create(folder / "key"),
         domain=Domain("apps.localhost", "http", 8080),
         signals=signals,
         runtime=runtime,
         servers=servers,
+        health=health,
         local=local,
     )
     app = create_admin(services)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from innkeeper.admin import metrics, problems, schemas
+from innkeeper.admin.checks import CheckRunner
 from innkeeper.admin.routes import (
     apps,
     audit,
@@ -25,8 +26,6 @@ from innkeeper.admin.routes import (
 from innkeeper.admin.services import AdminServices
 from innkeeper.admin.streams import Streams
 
-PREFIX = "/v1"
-
 # Matched in this order: what is asked most often first.
 _ROUTERS = (workspaces, workspace_details, operations, customers, instances, apps, audit, tokens, fleet)
 
@@ -39,6 +38,7 @@ def create_admin(services: AdminServices) -> FastAPI:
     app = _bare()
     app.state.services = services
     app.state.streams = Streams(services.signals)
+    app.state.checks = CheckRunner(services)
     return app
 
 
@@ -51,7 +51,10 @@ def description() -> dict[str, Any]:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     services = cast("AdminServices", app.state.services)
     services.database.open()
+    checks = cast("CheckRunner", app.state.checks)
+    checks.recover()
     yield
+    checks.close()
 
 
 def _bare() -> FastAPI:
@@ -68,10 +71,10 @@ def _bare() -> FastAPI:
     )
     problems.install(app)
     for module in _ROUTERS:
-        app.include_router(module.router, prefix=PREFIX)
+        app.include_router(module.router)
     app.include_router(process.router)
     app.add_middleware(metrics.Counting)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _described(app)
     return app
 
 

@@ -78,9 +78,9 @@ def _of_kind(kind: str) -> type[Response]:
     return type("Text", (Response,), {"media_type": kind})
 
 
-def router(tag: str) -> APIRouter:
+def router(tag: str, *, prefix: str = "/v1") -> APIRouter:
     """A router of checked routes."""
-    return APIRouter(route_class=CheckedRoute, tags=[tag])
+    return APIRouter(route_class=CheckedRoute, tags=[tag], prefix=prefix)
 
 
 class CheckedRoute(APIRoute):

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from innkeeper.model.domain import Domain
-from innkeeper.ports import DatabaseServers, Runtime, SecretBox
+from innkeeper.ports import DatabaseServers, Health, Runtime, SecretBox
 from innkeeper.store.session import Database
 from innkeeper.store.signals import Signals
 
 
 @dataclass(frozen=True, slots=True)
 class AdminServices:
-    """``runtime`` and ``servers`` only where this process can reach them: without, logs and drift are not offered.
+    """``runtime``, ``servers`` and ``health`` only where this process reaches them: for logs, drift and checks of apps.
 
     ``local``: local mode, which shows process ids. ``signals`` hears channel ``operation``; shared with the hub when
     both run in one process.
@@ -22,4 +22,5 @@ class AdminServices:
     signals: Signals
     runtime: Runtime | None = None
     servers: DatabaseServers | None = None
+    health: Health | None = None
     local: bool = False

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.applications import Starlette
 
+from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local import issuer
 from innkeeper.adapters.local.leash import Tied
@@ -90,6 +91,7 @@ def opened_admin(shared: "Shared", house: HouseSettings, public: PublicSettings,
             signals=shared.signals,
             runtime=LocalRuntime(house.runtime_folder),
             servers=servers,
+            health=HttpHealth(),
             local=local,
         )
     )

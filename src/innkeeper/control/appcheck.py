@@ -82,6 +82,11 @@ def run_checks(app: App, ground: Ground, *, workspace_id: str) -> Generator[Chec
             yield CheckResult("starts", "failed", str(error), "try again; this may not be the application's fault")
 
 
+def clean_up(app: App, ground: Ground, *, workspace_id: str) -> None:
+    """Remove what an abandoned check of that workspace id made; harmless when nothing is left."""
+    _Check(app, ground, workspace_id).clean_up()
+
+
 class _Check:
     """One run. The workspace has two generations: the first is looked at, the second shows that it wakes."""
 

@@ -7,6 +7,7 @@ is not merely new. No transaction is open across an outside call.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from innkeeper.control import checks
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import ActivationRef, Instance
 from innkeeper.ports import DatabaseServers, Runtime
@@ -41,9 +42,11 @@ def _runtime(database: Database, runtime: Runtime) -> list[Finding]:
         return [Finding("unreadable", "runtime", "its inventory", str(error))]
     with database.transaction() as session:
         living = {activation.ref: activation.phase for activation in activations.living(session)}
+        checked = checks.under_way(session)
     findings = [
         Finding("orphan", "runtime", str(ref), "it exists, and no activation row explains it")
         for ref in _minus(there, list(living))
+        if ref.workspace_id not in checked
     ]
     return findings + [
         Finding("missing", "runtime", str(ref), "its activation is ready, and the runtime does not know it")
@@ -64,9 +67,10 @@ def _instance(database: Database, servers: DatabaseServers, instance: Instance) 
         return [Finding("unreadable", where, "its inventory", str(error))]
     with database.transaction() as session:
         known = shown.databases_on(session, instance.id)
+        checked = checks.under_way(session)
     orphans = [
         Finding("orphan", where, workspace, "something of it exists here, and no workspace row explains it")
-        for workspace in sorted(there - set(known))
+        for workspace in sorted(there - set(known) - checked)
     ]
     return orphans + [
         Finding("missing", where, workspace, "its database was complete once, and nothing of it is here")

@@ -8,8 +8,12 @@ from starlette.responses import Response
 from innkeeper.admin import routing, views
 from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
+from innkeeper.admin.checks import CheckRunner
 from innkeeper.admin.paging import PageSize, PageToken, few
+from innkeeper.admin.routes.workspaces import accepted
 from innkeeper.control import apps as verbs
+from innkeeper.control import appspec, checks
+from innkeeper.model.errors import NotFound
 from innkeeper.model.token import Scope
 from innkeeper.store import apps as store
 from innkeeper.store.session import Session
@@ -58,6 +62,32 @@ def get_app(
     return call.read(lambda session: Reply(views.app(verbs.find(session, app, version), spec=True)))
 
 
+def check_app(
+    call: TheCall,
+    directory: Annotated[
+        str, Query(max_length=4096, description="What ``command`` is relative to; local mode only")
+    ] = "",
+) -> Response:
+    """Run the conformance suite on an app: a workspace of its own, thrown away afterwards. The body is its spec."""
+    runner: CheckRunner = call.request.app.state.checks
+    begun: list[checks.Asked] = []
+
+    def effect(session: Session, actor: str) -> Reply:
+        if not runner.able:
+            raise NotFound("apps cannot be checked by this process: it reaches no runtime")
+        asked = checks.ask(session, actor=actor, app=appspec.parse(call.body, directory=directory))
+        begun.append(asked)
+        return accepted(asked.operation)
+
+    answer = call.once(effect)
+    for asked in begun:
+        runner.begin(asked)
+    return answer
+
+
+routing.add(
+    router, "POST", "/apps/check", check_app, scope=Scope.ADMIN, answer=s.Operation, status=202, consumes=SPEC_TYPES
+)
 routing.add(router, "POST", "/apps", add_app, scope=Scope.ADMIN, answer=s.AppWithSpec, status=201, consumes=SPEC_TYPES)
 routing.add(router, "GET", "/apps", list_apps, scope=Scope.READ, answer=s.Apps)
 routing.add(router, "GET", "/apps/{app}", get_app, scope=Scope.READ, answer=s.AppWithSpec)

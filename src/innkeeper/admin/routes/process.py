@@ -12,7 +12,7 @@ from innkeeper.admin.services import AdminServices
 from innkeeper.model.errors import TemporaryError
 from innkeeper.store import schema
 
-router = routing.router("process")
+router = routing.router("process", prefix="")
 
 VERSION = version("innkeeper")
 

@@ -1,0 +1,62 @@
+"""Runs checks of apps in threads of this process. Made by app.py, used by routes/apps.py."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from innkeeper.admin.services import AdminServices
+from innkeeper.control import checks
+from innkeeper.control.checks import Asked, Tools
+from innkeeper.model.errors import InnkeeperError
+
+log = structlog.get_logger()
+
+AT_ONCE = 2
+"""Checks that run at the same time; each starts an application and asks it with many clients."""
+
+
+class CheckRunner:
+    """``able``: this process reaches a runtime and the instances."""
+
+    def __init__(self, services: AdminServices) -> None:
+        self._tools: Tools | None = None
+        if services.runtime is not None and services.servers is not None and services.health is not None:
+            self._tools = Tools(services.database, services.runtime, services.servers, services.health, services.domain)
+        self._stopping = threading.Event()
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="check")
+
+    @property
+    def able(self) -> bool:
+        """Whether checks can be run here."""
+        return self._tools is not None
+
+    def begin(self, asked: Asked) -> None:
+        """Run it as soon as a thread is free."""
+        self._threads.submit(self._run, asked)
+
+    def recover(self) -> None:
+        """End what an earlier process left, beside everything else."""
+        if self.able:
+            self._threads.submit(self._recover)
+
+    def close(self) -> None:
+        """End what runs after its present question, cleaned up."""
+        self._stopping.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, asked: Asked) -> None:
+        if self._tools is not None:
+            try:
+                checks.run(self._tools, asked, stopping=self._stopping.is_set)
+            except InnkeeperError as error:
+                log.warning("check.failed", operation=asked.operation.id, error=str(error))
+            except Exception:
+                log.exception("check.defect", operation=asked.operation.id)
+
+    def _recover(self) -> None:
+        if self._tools is not None:
+            try:
+                checks.recover(self._tools)
+            except InnkeeperError as error:
+                log.warning("check.not-recovered", error=str(error))

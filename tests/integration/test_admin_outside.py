@@ -1,0 +1,223 @@
+"""What the admin API tells of the outside: checks of apps, drift, logs, metrics; on a real runtime and instance."""
+
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import innkeeper.sample
+from innkeeper.adapters.local.runtime import LocalRuntime
+from innkeeper.admin import metrics
+from innkeeper.admin.checks import CheckRunner
+from innkeeper.control import checks
+from innkeeper.control.house import House
+from innkeeper.model.lifecycle import Request
+from innkeeper.model.workspace import ActivationRef, Customer, TenantDatabase
+from innkeeper.ports import ActivationSpec
+from innkeeper.store import instances
+from innkeeper.store.session import Database
+from support.admin import Admin, Served, admin_on, serving
+from support.cli import Run, run_here
+from support.house import ask, create, drive, state_of
+from support.table_gateway import TableGateway
+from support.waiting import eventually
+
+SAMPLE = Path(innkeeper.sample.__file__).with_name("app.yaml")
+
+
+@pytest.fixture
+def whole(house: House, tmp_path: Path) -> Iterator[Admin]:
+    """An admin API that reaches the runtime and the instances."""
+    with admin_on(
+        house.database,
+        tmp_path,
+        runtime=house.runtime,
+        servers=house.servers,
+        health=house.health,
+        box=house.box,
+    ) as admin:
+        yield admin
+
+
+@pytest.fixture
+def inn_whole(whole: Admin) -> Iterator[Run]:
+    with serving(whole.app, ending=whole.app.state.streams.close) as url:
+        served = Served(whole, url)
+        yield lambda *arguments: run_here(*arguments, INN_URL=url, INN_TOKEN=served.token())
+
+
+def nothing_left(whole: Admin, house: House) -> bool:
+    with house.database.transaction() as session:
+        (instance,) = instances.everyone(session)
+    return not house.runtime.inventory() and not house.servers.server(instance).inventory()
+
+
+def test_a_good_app_is_checked_from_the_command_line(inn_whole: Run, whole: Admin, house: House):
+    shown = inn_whole("app", "check", str(SAMPLE))
+    assert shown.code == 0, shown
+    assert shown.out.endswith("app.yaml: nothing to mend\n")
+    assert {"starts", "wakes", "ends"} <= {line.split()[1] for line in shown.out.splitlines()[:-1]}
+    assert nothing_left(whole, house)
+    assert whole.audit("app.check")[0]["actor"].startswith("token:")
+
+
+def test_what_a_bad_app_does_wrong_is_said(inn_whole: Run, whole: Admin, house: House, tmp_path: Path):
+    spec = SAMPLE.read_text().replace("name: sample", "name: bad")
+    (tmp_path / "bad.yaml").write_text(_with_command(spec, ["/bin/sh", "-c", "echo sorry; exit 3"]))
+    shown = inn_whole("app", "check", str(tmp_path / "bad.yaml"))
+    assert shown.code == 1, shown
+    assert "failed  starts" in shown.out
+    assert "bad.yaml: 1 checks failed" in shown.line
+    as_json = inn_whole("app", "check", str(tmp_path / "bad.yaml"), "-o", "json")
+    findings = json.loads(as_json.out)
+    assert [one["check"] for one in findings if one["outcome"] == "failed"] == ["starts"]
+    assert all(one["mend"] for one in findings if one["outcome"] == "failed")
+    assert nothing_left(whole, house)
+
+
+def test_a_check_whose_process_died_is_ended_and_cleaned_up(whole: Admin, house: House):
+    """The row of a check that nobody runs, and what it had made: the next start of a process finds both."""
+    from innkeeper.control import appspec
+
+    with house.database.transaction() as session:
+        asked = checks.ask(session, actor="test", app=appspec.load(SAMPLE))
+    server = house.servers.server(asked.instance)
+    server.ensure_database(TenantDatabase.of(asked.workspace_id, connections=5), fence=1)
+    assert server.inventory() == [asked.workspace_id]
+    assert whole.get("/v1/drift").json()["items"] == []  # it may be running
+
+    runner = CheckRunner(whole.services)
+    with checks._held(house.database, asked.operation.id) as mine:  # somebody runs it: nothing is touched
+        assert mine
+        runner._recover()
+        assert server.inventory() == [asked.workspace_id]
+    runner._recover()
+    assert server.inventory() == []
+    ended = whole.get(f"/v1/operations/{asked.operation.id}").json()
+    assert (ended["state"], "check again" in ended["error"]["detail"]) == ("failed", True)
+    runner.close()
+
+
+def test_drift_names_what_no_row_explains_and_what_is_missing(
+    whole: Admin, house: House, customer: Customer, gateway: TableGateway
+):
+    create(house, "acme", customer)
+    drive(house, until=lambda: state_of(house, "acme") == "active")
+    assert whole.get("/v1/drift").json()["items"] == []
+
+    shown = whole.get("/v1/workspaces/acme").json()
+    assert isinstance(shown["pid"], int)
+    with house.database.transaction() as session:
+        (instance,) = instances.everyone(session)
+    orphan = "00000000deadbeef"
+    server = house.servers.server(instance)
+    server.ensure_database(TenantDatabase.of(orphan, connections=5), fence=1)
+    stray = ActivationRef("11111111deadbeef", 1)
+    _start(house, stray)
+    house.runtime.stop(ActivationRef(shown["id"], 1), grace=1)
+    assert house.runtime.remove(ActivationRef(shown["id"], 1))
+
+    found = {(one["kind"], one["what"]) for one in whole.get("/v1/drift").json()["items"]}
+    assert found == {("orphan", orphan), ("orphan", str(stray)), ("missing", f"ws-{shown['id']}-1")}
+    _drop(instance.admin_secret, f"ws_{shown['id']}")
+    assert whole.get("/v1/drift").status_code == 200
+
+    with house.database.transaction() as session:
+        session.execute("UPDATE instances SET admin_secret = 'file:/nowhere/dsn'")
+    unreadable = [one for one in whole.get("/v1/drift").json()["items"] if one["kind"] == "unreadable"]
+    assert [one["where"] for one in unreadable] == ["instance pool-1"]
+
+
+def test_logs_are_what_the_application_wrote(
+    inn_whole: Run, whole: Admin, house: House, customer: Customer, gateway: TableGateway
+):
+    create(house, "acme", customer)
+    drive(house, until=lambda: state_of(house, "acme") == "active")
+    runtime = house.runtime
+    assert isinstance(runtime, LocalRuntime)
+    ref = ActivationRef(whole.get("/v1/workspaces/acme").json()["id"], 1)
+    with runtime._output(ref).open("a") as output:
+        output.write("one\ntwo\n")
+    shown = inn_whole("workspace", "logs", "acme")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.endswith("one\ntwo\n")
+    assert inn_whole("workspace", "logs", "acme", "--lines", "1").out == "two\n"
+
+
+def test_verbs_asked_over_the_api_are_converged(
+    inn_whole: Run, whole: Admin, house: House, customer: Customer, gateway: TableGateway
+):
+    """The whole way: `--wait` returns when a worker has done it."""
+    ended = threading.Event()
+    done: list[Any] = []
+
+    def command() -> None:
+        done.append(inn_whole("workspace", "create", "acme", "--customer", "Acme", "--wait", "-o", "json"))
+        done.append(inn_whole("workspace", "deactivate", "acme", "--wait"))
+        ended.set()
+
+    thread = threading.Thread(target=command)
+    thread.start()
+    drive(house, until=ended.is_set)
+    thread.join()
+    created, slept = done
+    assert created.code == 0, created
+    assert json.loads(created.out)["state"] == "active"
+    assert (slept.code, slept.out) == (0, "workspace acme is deactivated\n")
+    with pytest.raises(Exception, match="deactivated already"):
+        ask(house, "acme", Request.DEACTIVATE)
+
+
+def test_metrics_are_served_on_a_port_of_their_own(furnished: Admin):
+    furnished.workspace("acme")
+    furnished.get("/v1/workspaces/acme")
+    furnished.get("/v1/workspaces/none")
+    port, stop = metrics.serve(furnished.database, host="127.0.0.1", port=0)
+    try:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        assert 'innkeeper_workspaces{state="provisioning"} 1.0' in text
+        assert 'innkeeper_workspaces{state="purged"} 0.0' in text
+        assert "innkeeper_up 1.0" in text
+        route = 'innkeeper_admin_requests_total{route="GET /v1/workspaces/{slug}"'
+        assert f'{route},status="200"}}' in text
+        assert f'{route},status="404"}}' in text
+        assert "acme" not in text
+        furnished.database._pool.timeout = 0.3
+        furnished.database._pool.close()
+        furnished.database._pool = _lost()._pool
+        assert "innkeeper_up 0.0" in urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    finally:
+        stop()
+    assert furnished.client.get("/metrics").status_code == 404
+
+
+def _lost() -> Database:
+    database = Database("postgresql://nobody@127.0.0.1:1/none", application="test")
+    database._pool.timeout = 0.3
+    return database
+
+
+def _with_command(spec: str, command: list[str]) -> str:
+    lines = [line for line in spec.splitlines() if not line.startswith(("command:", "args:"))]
+    return "\n".join([*lines, f"command: {json.dumps(command)}"]) + "\n"
+
+
+def _start(house: House, ref: ActivationRef) -> None:
+    from innkeeper.model.app import App
+
+    app = App("stray", "1", command=("/bin/sleep",), args=("60",), directory="/")
+    values: dict[str, str] = {"url": "x", "slug": "x"}
+    house.runtime.start(ActivationSpec(ref, app, values, {}))
+    eventually(lambda: ref in house.runtime.inventory(), describe="the stray runs")
+
+
+def _drop(secret: str, database: str) -> None:
+    dsn = Path(secret.removeprefix("file:")).read_text()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
