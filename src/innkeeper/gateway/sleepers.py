@@ -203,7 +203,7 @@ class Sleepers:
                 self._asked[host] = now
             # An older snapshot than what the follower applied says nothing; an awake row is the follower's to apply.
             if snapshot.version >= self._version and host not in self._awake and (row is None or row.status != "awake"):
-                before = self._known.get(host)
+                before = self._remembered(host)  # whoever waits had forgotten what was known before that
                 self._learn(host, row)
                 if before is None or before.row != row:
                     self._release(host)
