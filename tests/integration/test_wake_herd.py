@@ -1,6 +1,7 @@
 """Many sleepers asked for at once, and requests announced late: the worker's side of a wake."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_the_first_of_a_herd_starts_before_the_last_is_looked_at(
     looked: list[str] = []
     real = wakes._one
 
-    def look(*args: object) -> object:
+    def look(*args: Any) -> Any:
         if looked:
             eventually(lambda: begun, describe="the first to be converged while the second waits", timeout=5)
         looked.append(str(args[2]))
@@ -75,7 +76,7 @@ def test_a_lost_state_database_ends_the_round_and_the_next_one_goes_on(
     real, broken = wakes._one, threading.Event()
     broken.set()
 
-    def look(*args: object) -> object:
+    def look(*args: Any) -> Any:
         if args[2] == sleepers[1].id and broken.is_set():
             raise TemporaryError("away")
         return real(*args)

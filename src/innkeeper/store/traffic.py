@@ -22,6 +22,7 @@ WITH gone AS (
     FROM gone ORDER BY gateway_id, boot_id, workspace_id, read_no DESC
   ON CONFLICT (gateway_id, boot_id, workspace_id)
   DO UPDATE SET open_streams = excluded.open_streams, real_at = excluded.real_at
+   WHERE open_streams.open_streams > 0 OR excluded.open_streams > 0
 ), latest AS (
   -- Each row is traffic, one of zeros too: it says that a stream ended since the reading before.
   SELECT workspace_id, max(read_at) AS at FROM gone GROUP BY workspace_id
