@@ -5,10 +5,11 @@ A statement that reads a whole table here would take seconds at a million. EXPLA
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from innkeeper.model import idleness
 from innkeeper.store import activations, instances, leases, passages, routes, sweeps, traffic
@@ -52,17 +53,18 @@ class Explained:
         self._session = session
         self.plans: list[str] = []
 
-    def execute(self, query: Any, values: Any = None) -> Any:
-        text = query if isinstance(query, str) else query.as_string(self._session)
-        rows = self._session.execute(f"EXPLAIN (COSTS OFF) {text}", values).fetchall()
+    def execute(self, query: LiteralString | sql.Composable, values: Any = None) -> Any:
+        statement = sql.SQL(query) if isinstance(query, str) else query
+        explain = sql.SQL("EXPLAIN (COSTS OFF) {}").format(statement)
+        rows = self._session.execute(explain, values).fetchall()
         self.plans.append("\n".join(row["QUERY PLAN"] for row in rows))
-        return self._session.execute(query, values)
+        return self._session.execute(statement, values)
 
 
 @pytest.fixture
 def explained(state_dsns: Dsns) -> Iterator[Explained]:
     with psycopg.connect(state_dsns.superuser, autocommit=True) as connection:
-        connection.execute(_FILL.format(n=MANY))
+        connection.execute(sql.SQL(_FILL).format(n=MANY))
     database = Database(state_dsns.app, application="plans")
     with database.transaction() as session:
         yield Explained(session)
