@@ -79,7 +79,7 @@ def take_due(session: Session, *, limit: int) -> list[ActivationRef]:
     rows = session.execute(
         "UPDATE activations SET due_real_at = clock_timestamp() + interval '10 seconds'"
         " WHERE (workspace_id, generation) IN (SELECT workspace_id, generation FROM activations"
-        "  WHERE due_real_at <= clock_timestamp() ORDER BY due_real_at LIMIT %s FOR UPDATE SKIP LOCKED)"
+        "  WHERE due_real_at <= statement_timestamp() ORDER BY due_real_at LIMIT %s FOR UPDATE SKIP LOCKED)"
         " RETURNING workspace_id, generation",
         (limit,),
     ).fetchall()

@@ -15,12 +15,13 @@ LEASE = timedelta(seconds=10)
 RENEW_EVERY = 3.0
 """Seconds between renewals: three chances within a lease."""
 
-# Index workspaces_due; the plan is kept in tests/integration/test_plans.py.
+# Index workspaces_due; the plan is kept in tests/integration/test_plans.py. statement_timestamp(), because an index is
+# not searched by clock_timestamp(), which may change from row to row: what is due later would be read each time.
 CLAIM = sql.SQL("""
 UPDATE workspaces SET fence = fence + 1, lease_owner = %(owner)s, lease_until_real_at = clock_timestamp() + %(lease)s
  WHERE id = ANY (ARRAY(
    SELECT id FROM workspaces
-    WHERE due_real_at <= clock_timestamp()
+    WHERE due_real_at <= statement_timestamp()
       AND (lease_until_real_at IS NULL OR lease_until_real_at < clock_timestamp())
     ORDER BY due_real_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING {}""").format(workspaces.COLUMNS)

@@ -78,7 +78,7 @@ def by_workspace(session: Session, workspace_id: str) -> Route | None:
 def lapsed_refusals(session: Session) -> list[str]:
     """Workspaces whose refusal has run out. Not locked: whoever changes a route has the route clock before its row."""
     rows = session.execute(
-        "SELECT workspace_id FROM routes WHERE refused_until_real_at <= clock_timestamp()"
+        "SELECT workspace_id FROM routes WHERE refused_until_real_at <= statement_timestamp()"
     ).fetchall()
     return [cast("str", row["workspace_id"]) for row in rows]
 
