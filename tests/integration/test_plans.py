@@ -37,7 +37,7 @@ INSERT INTO activations (workspace_id, generation, phase, sealed_key, due_real_a
  SELECT id, 1, CASE WHEN state = 'active' THEN 'ready' ELSE 'absent' END, '',
    CASE WHEN slug LIKE '%777' THEN now() END FROM workspaces;
 INSERT INTO notices (workspace_id, generation, kind, recipient, accepted_at)
- SELECT id, 1, 'last', 'x', now() FROM workspaces WHERE slug LIKE '%7';
+ SELECT id, 1, 'last', 'x', now() FROM workspaces WHERE slug ~ '[13579]$';
 UPDATE route_clock SET version = 100000;
 """
 
