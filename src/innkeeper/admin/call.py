@@ -19,9 +19,9 @@ from starlette.responses import Response
 from innkeeper.admin.services import AdminServices
 from innkeeper.control import tokens
 from innkeeper.control.tokens import Caller, KnownButRefused
-from innkeeper.model.errors import Forbidden, InvalidInput, TemporaryError
+from innkeeper.model.errors import BreakerOpen, Forbidden, InvalidInput, TemporaryError
 from innkeeper.model.token import Scope
-from innkeeper.store import idempotency
+from innkeeper.store import breakers, idempotency
 from innkeeper.store import tokens as token_rows
 from innkeeper.store.idempotency import Answer
 from innkeeper.store.session import Session
@@ -114,6 +114,11 @@ class Call:
         except Forbidden as refusal:
             if caller is not None:
                 self._note_refusal(caller.actor, str(refusal))
+            raise
+        except BreakerOpen:
+            # What opened it was rolled back with the request: it stays open all the same until a person has looked.
+            with self.services.database.transaction() as session:
+                breakers.judge(session)
             raise
         finally:
             if caller is not None and caller.touch:

@@ -32,8 +32,8 @@ from innkeeper.store.session import Session
 
 log = structlog.get_logger()
 
-BATCH = 500
-"""Rows a sweep takes in one transaction."""
+BATCH = 50
+"""Rows a sweep takes in one transaction: it holds the audit chain until it commits, and every wake waits for that."""
 
 IDLE = "system:idle"
 RETENTION = "system:retention"
@@ -156,13 +156,14 @@ def _sleep(session: Session, workspace: Workspace, now: Moment) -> bool:
 
 def _retention_batch(session: Session, now: Moment) -> tuple[int, int]:
     due = sweeps.take_purges(session, limit=BATCH, now=now.business)
+    fleet = breakers.count(session) if due else 0
     acted = 0
     for workspace in due:
-        acted += _purge(session, workspace, now)
+        acted += _purge(session, workspace, now, fleet=fleet - acted)
     return len(due), acted
 
 
-def _purge(session: Session, workspace: Workspace, now: Moment) -> bool:
+def _purge(session: Session, workspace: Workspace, now: Moment, *, fleet: int) -> bool:
     """Begin one purge if everything still stands for it; otherwise look again later."""
     try:
         columns = purge_columns(session, workspace, now=now)
@@ -170,7 +171,7 @@ def _purge(session: Session, workspace: Workspace, now: Moment) -> bool:
         log.warning("purge.refused", workspace=workspace.id, why=str(against))
         sweeps.retain_again(session, workspace.id, at=now.business + retention.NOTICE_RETRY)
         return False
-    open_reason = breakers.take(session, workspace_id=workspace.id, kind="purge")
+    open_reason = breakers.take(session, workspace_id=workspace.id, kind="purge", fleet=fleet)
     if open_reason is not None:
         log.error("breaker.open", name="purge", why=open_reason)
         sweeps.retain_again(session, workspace.id, at=now.business + retention.BREAKER_RETRY)
