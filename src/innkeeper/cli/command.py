@@ -67,6 +67,11 @@ class Inn:
         deadline = self._deadline if self._deadline is not None else time.monotonic() + WAIT
         return Client(self.client.target, deadline=deadline)
 
+    @property
+    def explicit(self) -> bool:
+        """Whether an installation was named."""
+        return self._url is not None or self._given_data is not None
+
     @functools.cached_property
     def customer_names(self) -> dict[str, str]:
         """By id, for people; asked once a command."""

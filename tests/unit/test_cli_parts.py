@@ -1,0 +1,94 @@
+"""Parts of `inn` that need no installation: printing, server-sent events, exit codes, lean start."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from innkeeper.cli import follow, output
+from innkeeper.cli.discovery import find
+from innkeeper.cli.exits import CODES, ProblemError, UnreachableError, code_of
+from innkeeper.model import errors
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"), (True, "yes"), (False, "no"), (7, "7"), ("x", "x"), ([], "-"), (["a", "b"], "a, b"),
+        ("2026-11-24T17:22:14.123456Z", "2026-11-24T17:22:14Z"), ({"a": 1}, '{"a": 1}'), ("a\x1b[2J", "a\ufffd[2J"),
+        ("a\nb", "a\ufffdb"),
+    ],
+)  # fmt: skip
+def test_a_cell(value: object, shown: str):
+    assert output.text(value) == shown
+
+
+def test_a_table_for_pipes_is_aligned_and_never_cut(capsys: pytest.CaptureFixture[str]):
+    output.show(output.Form.TABLE, [{"a": "x" * 300, "b": None}, {"a": "y", "b": 1}], columns=("a", "b"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["A" + " " * 301 + "B", "x" * 300 + "  -", "y" + " " * 301 + "1"]
+
+
+def test_server_sent_events_are_read_whatever_is_between():
+    lines = [
+        ": a comment", "", 'data: {"n": 1}', "event: step", "id: 1", "", ":keepalive", "", "event: end", "id:1",
+        'data:{"n": 2}', "", "data: {unfinished",
+    ]  # fmt: skip
+    assert list(follow._events(iter(lines))) == [("step", "1", {"n": 1}), ("end", "1", {"n": 2})]
+
+
+def test_a_broken_stream_is_resumed_behind_its_last_event(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str | None] = []
+
+    class Client:
+        def lines(self, path: str, headers: dict[str, str]) -> Iterator[str]:
+            asked.append(headers.get("Last-Event-ID"))
+            number = len(asked)
+            yield from (f'data: {{"message": "{number}"}}', "event: step", f"id: {number}", "")
+            if number < 3:
+                raise ConnectionError
+            yield from ("data: {}", "event: end", f"id: {number}", "")
+
+    monkeypatch.setattr(follow, "_RETRY", 0)
+    kinds = [kind for kind, _ in follow.steps(Client(), "op-1")]  # type: ignore[arg-type]
+    assert (kinds, asked) == (["step", "step", "step", "end"], [None, "1", "2"])
+
+
+def test_a_stream_that_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    class Client:
+        def lines(self, path: str, headers: dict[str, str]) -> Iterator[str]:
+            raise UnreachableError("gone")
+
+    monkeypatch.setattr(follow, "_RETRY", 0)
+    with pytest.raises(UnreachableError, match="goes on"):
+        list(follow.steps(Client(), "op-1"))  # type: ignore[arg-type]
+
+
+def test_exit_codes_are_the_promised_ones():
+    assert set(CODES.values()) == {1, 2, 3, 4, 5, 6, 7}
+    wanted = {
+        errors.InvalidInput: 2, errors.NotFound: 3, errors.Conflict: 4, errors.SlugTaken: 4, errors.Gone: 4,
+        errors.PreconditionFailed: 4, errors.Unauthenticated: 5, errors.Forbidden: 5,
+    }  # fmt: skip
+    for kind, code in wanted.items():
+        assert code_of(kind("x")) == code_of(ProblemError(kind.slug, "x")) == code
+    assert code_of(ProblemError("something-new", "x")) == 1
+
+
+def test_an_address_must_be_one():
+    with pytest.raises(errors.InvalidInput, match="http://"):
+        find(url="localhost:8080", token=None, data=None)
+    assert "secret" not in repr(find(url="http://x", token="secret", data=None))
+
+
+def test_help_imports_nothing_that_would_be_felt():
+    """What a start costs is its imports; the time itself is nobody's promise on a busy machine."""
+    code = (
+        "import sys; from innkeeper.cli import main; main.run(['workspace', '--help'])\n"
+        "heavy = {'fastapi', 'psycopg', 'sqlalchemy', 'alembic', 'authlib', 'uvicorn', 'httpx2', 'yaml',"
+        " 'apscheduler', 'cryptography', 'psutil', 'structlog', 'jinja2'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "HEAVY []"
