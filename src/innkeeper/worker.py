@@ -22,7 +22,7 @@ from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.errors import InnkeeperError, TemporaryError
 from innkeeper.model.workspace import Workspace
-from innkeeper.store import leases, traffic
+from innkeeper.store import idempotency, leases, traffic
 
 log = structlog.get_logger()
 
@@ -50,6 +50,7 @@ class Worker:
     stopping: threading.Event = field(default_factory=threading.Event)
     _claims: dict[str, Workspace] = field(default_factory=dict[str, Workspace])
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _sweeping: threading.Lock = field(default_factory=threading.Lock)
     _threads: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -145,21 +146,26 @@ class Worker:
 
     def _pass_time(self) -> None:
         """While business time is being advanced, sweeps do not wait for their own ticks."""
-        if passage.under_way(self.house):
+        if passage.under_way(self.house) and self._sweep():
+            passage.step(self.house)
+
+    def _sweep(self) -> bool:
+        """One run at a time: the next does not see what a run has in hand (a mail on its way). False: one runs."""
+        if not self._sweeping.acquire(blocking=False):
+            return False
+        try:
             sweeps.fold_traffic(self.house)
             sweeps.sleep_the_idle(self.house)
             notices.send_due(self.house)
             sweeps.retain(self.house)
-            passage.step(self.house)
-
-    def _sweep(self) -> None:
-        sweeps.sleep_the_idle(self.house)
-        notices.send_due(self.house)
-        sweeps.retain(self.house)
+        finally:
+            self._sweeping.release()
+        return True
 
     def _prune(self) -> None:
         with self.house.database.transaction() as session:
             traffic.prune(session)
+            idempotency.prune(session)
 
     def _read_clocks(self) -> None:
         clockwatch.compare(self.house)
@@ -174,7 +180,6 @@ class Worker:
                 self.stopping.wait(0.5)
 
     def _scheduler(self) -> BackgroundScheduler:
-        scheduler = BackgroundScheduler(timezone="UTC", executors={"default": TickExecutor(4)})
         every = self.settings
         ticks: list[tuple[Callable[[], object], float]] = [
             (self.dispatch, every.claim_every),
@@ -189,6 +194,8 @@ class Worker:
             (self._prune, 30.0),
             (self._renew, leases.RENEW_EVERY),
         ]
+        # A thread for each, if need be: leases are renewed while a mail relay or a runtime keeps others waiting.
+        scheduler = BackgroundScheduler(timezone="UTC", executors={"default": TickExecutor(len(ticks))})
         for number, (act, seconds) in enumerate(ticks):
             scheduler.add_job(
                 self._survive,

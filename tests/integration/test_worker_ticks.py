@@ -1,0 +1,107 @@
+"""The worker's ticks do not stand in each other's way: what hangs outside, and two that would do the same at once."""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from innkeeper.control import clock as clock_verbs
+from innkeeper.control import sweeps
+from innkeeper.control.house import House
+from innkeeper.model.errors import TemporaryError
+from innkeeper.model.workspace import Customer
+from innkeeper.ports import Mail
+from innkeeper.store import leases
+from innkeeper.worker import Worker, WorkerSettings
+from support import house as h
+from support.waiting import eventually
+
+
+@contextmanager
+def running(worker: Worker) -> Generator[None]:
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        thread.join()
+
+
+def test_leases_are_renewed_while_everything_else_hangs(
+    house: House, customer: Customer, monkeypatch: pytest.MonkeyPatch
+):
+    h.create(house, "acme", customer)
+    renewed, hang = threading.Event(), threading.Event()
+    real = leases.renew
+    monkeypatch.setattr(leases, "renew", lambda *args, **named: [renewed.set(), real(*args, **named)][1])
+    monkeypatch.setattr(leases, "RENEW_EVERY", 1.0)
+    for tick in ("fold_traffic", "lift_refusals", "remove_the_ended", "watch_the_awake", "sleep_the_idle"):
+        monkeypatch.setattr(sweeps, tick, lambda _house: hang.wait())
+    worker = Worker(house, WorkerSettings(threads=2, claim_every=0.2, fold_every=0.2, sweep_every=0.2, watch_every=0.2))
+    try:
+        with running(worker):
+            worker._claims["held"] = h.read(house, "acme")
+            eventually(renewed.is_set, timeout=10)
+            hang.set()
+    finally:
+        hang.set()
+
+
+class SlowMailer:
+    """Takes a message when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def send(self, mail: Mail) -> None:
+        self.asked.set()
+        if not self.go.wait(20):
+            raise TemporaryError(f"nobody let {mail.id} go")
+
+
+def test_time_does_not_pass_while_a_notice_is_on_its_way(house: House, customer: Customer):
+    h.create(house, "acme", customer)
+    with house.database.transaction() as session:
+        session.execute(
+            "UPDATE workspaces SET state = 'deactivated', due_real_at = NULL, connections_reserved = 0,"
+            " deactivated_at = business_now() - interval '54 days', retention_due_at = business_now() - interval '1 s'"
+        )
+        clock_verbs.advance(session, actor="test", by=timedelta(hours=2))
+        start = session.execute("SELECT business_now() AS at").fetchone()
+    assert start is not None
+    mailer = SlowMailer()
+    worker = Worker(replace(house, mailer=mailer))
+    sweeping = threading.Thread(target=worker._sweep)
+    sweeping.start()
+    try:
+        assert mailer.asked.wait(20)
+        for _ in range(3):
+            worker._pass_time()
+        with house.database.transaction() as session:
+            row = session.execute("SELECT clock_offset = '0' AS still FROM installation").fetchone()
+        assert row == {"still": True}
+    finally:
+        mailer.go.set()
+        sweeping.join()
+    eventually(lambda: worker._pass_time() or arrived(house))  # the control: now it does
+
+
+def arrived(house: House) -> bool:
+    with house.database.transaction() as session:
+        row = session.execute("SELECT finished FROM clock_passages").fetchone()
+        return row == {"finished": True}
+
+
+def test_answers_that_are_not_repeated_any_more_go(house: House):
+    with house.database.transaction() as session:
+        session.execute(
+            "INSERT INTO idempotency (actor, key, request_hash, created_real_at)"
+            " VALUES ('a', 'old', '', now() - interval '25 hours'), ('a', 'new', '', now())"
+        )
+    Worker(house)._prune()
+    with house.database.transaction() as session:
+        assert session.execute("SELECT key FROM idempotency").fetchall() == [{"key": "new"}]
