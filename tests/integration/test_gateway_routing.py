@@ -129,6 +129,7 @@ def test_what_a_client_says_of_itself_is_replaced(two: tuple[Gateway, SmallApp, 
         "X_Forwarded_For": "1.2.3.4",
         "X-Forwarded-Server": "x",
         "X-Real-IP": "1.2.3.4",
+        "X_Real_IP": "1.2.3.4",
         "Forwarded": "for=1.2.3.4",
     }
     seen = front.get(SHOP, "/echo", headers=forged).json["headers"]
