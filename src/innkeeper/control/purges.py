@@ -49,4 +49,6 @@ def _against(session: Session, workspace: Workspace) -> str | None:
     breaker = breakers.status(session)
     if breaker["opened_at"] is not None:
         return f"the breaker is open ({breaker['reason']}): inn breaker reset"
+    if breaker["recent"] >= breaker["cap"]:
+        return f"{breaker['recent']} workspaces were purged within 24 h, which is the cap: inn breaker show"
     return None

@@ -39,5 +39,5 @@ def by_request(session: Session, workspace: Workspace, *, now: Moment) -> dict[s
         raise ClockInDoubt("the clock is in doubt, so nothing is purged: see inn clock show, then inn clock accept")
     reason = breakers.take(session, workspace_id=workspace.id, kind="purge")
     if reason is not None:
-        raise BreakerOpen(f"no more is purged today ({reason}): see inn breaker status")
+        raise BreakerOpen(f"no more is purged today ({reason}): see inn breaker show, then inn breaker reset")
     return columns
