@@ -91,21 +91,21 @@ class Worker:
                 with self._lock:
                     owner = self.owner if self._room() > 0 else None
                     taken = wakes.answer_one(self.house, workspace_id, owner=owner)
-                    self._begin([taken] if taken is not None else [])
+                    self._begin([taken] if taken is not None else [], begun=True)
         except TemporaryError as error:
             log.warning("wake.waits", why=str(error))  # the rest is found again by the next tick
 
     def _room(self) -> int:
         return 0 if self.stopping.is_set() else self.settings.threads - len(self._claims)
 
-    def _begin(self, claimed: Sequence[Workspace]) -> None:
+    def _begin(self, claimed: Sequence[Workspace], *, begun: bool = False) -> None:
         for workspace in claimed:
             self._claims[workspace.id] = workspace
-            self._threads.submit(self._converge, workspace)
+            self._threads.submit(self._converge, workspace, begun=begun)
 
-    def _converge(self, workspace: Workspace) -> None:
+    def _converge(self, workspace: Workspace, *, begun: bool) -> None:
         try:
-            Reconciler(self.house, self.stopping).converge(workspace)
+            Reconciler(self.house, self.stopping, begun=begun).converge(workspace)
         except InnkeeperError as error:
             log.warning("converge.failed", workspace=workspace.id, error=str(error))  # due again when the lease ends
         except Exception:
@@ -133,7 +133,8 @@ class Worker:
         if "gateway" in channels:
             with self.house.database.transaction() as session:
                 leases.nudge_deactivating(session)
-        self.dispatch()
+        if channels != {"wake"}:  # what that began and left is announced as due
+            self.dispatch()
 
     def _renew(self) -> None:
         with self._lock:

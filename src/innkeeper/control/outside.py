@@ -3,6 +3,10 @@
 Used by control/steps.py only.
 """
 
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from innkeeper.control import appspec
@@ -59,13 +63,6 @@ class Outside:
         """Roles and database, hardened."""
         self.server.ensure_database(self.database, fence=self.workspace.fence)
 
-    def open_login(self, activation: Activation) -> None:
-        """Let the activation's role log in with its own, derived password."""
-        key = self._key(activation)
-        password = credentials.activation_password(key, activation.ref)
-        verifier = credentials.activation_verifier(key, activation.ref, password)
-        self.server.open_login(self.database, verifier, fence=self.workspace.fence)
-
     def close_login(self) -> None:
         """No login, no session."""
         self.server.close_login(self.database, fence=self.workspace.fence)
@@ -76,9 +73,14 @@ class Outside:
         return self.server.observe(self.database).absent
 
     def start(self, activation: Activation) -> None:
-        """Ask the runtime for the process, with exactly the environment of its app spec."""
-        house = self.house
-        password = credentials.activation_password(self._key(activation), activation.ref)
+        """Ask the runtime for the process, with exactly the environment of its app spec.
+
+        Its login is opened while the process is prepared, and it runs when both are done. A login that does not open
+        keeps it from running.
+        """
+        house, server = self.house, self.server
+        key = house.box.open(activation.sealed_key, context=key_context(activation.workspace_id, activation.generation))
+        password = credentials.activation_password(key, activation.ref)
         own = {
             name: house.box.open(value, context=secret_context(self.workspace.id, name)).decode()
             for name, value in self.briefing.sealed.items()
@@ -90,13 +92,37 @@ class Outside:
             url=house.domain.url(self.workspace.slug),
             slug=self.workspace.slug,
         )
-        house.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
+
+        def open_login() -> None:
+            verifier = credentials.activation_verifier(key, activation.ref, password)
+            server.open_login(self.database, verifier, fence=self.workspace.fence)
+
+        with _alongside(open_login) as opened:
+            house.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own), ready=opened)
 
     def health(self, address: Address) -> HealthAnswer:
         """Ask the application itself."""
         host = self.house.domain.host(self.workspace.slug)
         return self.house.health.check(address, self.briefing.app.health.path, host=host)
 
-    def _key(self, activation: Activation) -> bytes:
-        context = key_context(activation.workspace_id, activation.generation)
-        return self.house.box.open(activation.sealed_key, context=context)
+
+@contextmanager
+def _alongside(act: Callable[[], None]) -> Generator[Callable[[], None]]:
+    """Act in a thread of its own meanwhile; what is yielded waits for its end, as leaving does. Errors are raised."""
+    result: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+            result.set_exception(error)
+        else:
+            result.set_result(None)
+
+    thread = threading.Thread(target=run, name="alongside")
+    thread.start()
+    try:
+        yield result.result
+    finally:
+        thread.join()
+    result.result()

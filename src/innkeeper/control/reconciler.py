@@ -30,16 +30,19 @@ HOLD = 3.0
 """Seconds that a claim waits for things to happen (gateways, health) before it is given back to the due index."""
 
 _RISING = frozenset({State.PROVISIONING, State.WAKING})
-_LOGIN_AND_START = frozenset({Step.OPEN_LOGIN, Step.START})
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """``stopping``: the process is to end, claims are given back between two steps. ``on_step`` watches."""
+    """``stopping``: the process is to end, claims are given back between two steps. ``on_step`` watches.
+
+    ``begun``: the transaction that claimed it also began its activation.
+    """
 
     house: House
     stopping: threading.Event
     on_step: Callable[[Workspace, Step], None] | None = None
+    begun: bool = False
 
     def converge(self, claimed: Workspace) -> None:
         """Take one claimed workspace as far as it goes now, and give the claim back."""
@@ -57,7 +60,7 @@ class Reconciler:
 
     def _advance(self, claimed: Workspace) -> tuple[Workspace, float | None]:
         """Steps until it rests, has to wait or fails; its row then, and in how many seconds it is due again."""
-        claim, waited_until = _Claim(claimed), time.monotonic() + HOLD
+        claim, waited_until = _Claim(claimed, begun=self.begun), time.monotonic() + HOLD
         while not self.stopping.is_set():
             try:
                 if self._step(claim) is Step.REST:
@@ -72,29 +75,26 @@ class Reconciler:
                 failed = self._failed(claim.workspace, claim.step, error)
                 if failed is not None:
                     return failed
-                claim.seen = None
         return claim.workspace, 0.0
 
     def _step(self, claim: "_Claim") -> Step:
         """Look, plan one step and do it."""
-        # An open login is followed by the start at once: a request is waiting, and the row is read right after it.
-        if claim.briefing is None or claim.seen is None or claim.step is not Step.OPEN_LOGIN:
-            with self.house.database.transaction() as session:
-                found = self._reread(session, claim.workspace)
-                if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
-                    claim.done = frozenset()
-                claim.workspace = found
-                claim.briefing = claim.briefing or outside_calls.brief(session, found)
-                claim.seen = _read(session, found)
+        with self.house.database.transaction() as session:
+            found = self._reread(session, claim.workspace)
+            if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
+                claim.done = frozenset()
+            claim.workspace = found
+            claim.briefing = claim.briefing or outside_calls.brief(session, found)
+            seen = _read(session, found)
         workspace = claim.workspace
         outside = Outside(self.house, workspace, claim.briefing)
-        seen = self._look(outside, replace(claim.seen, done=claim.done))
+        seen = self._look(outside, replace(seen, done=claim.done, begun=claim.begun))
+        claim.begun = False
         claim.step = plan(workspace=workspace, seen=seen)
         if self.on_step:
             self.on_step(workspace, claim.step)
         changed = steps.run(claim.step, outside, seen)
         if changed is None:
-            claim.seen = None
             return claim.step
         claim.done = (claim.done | {claim.step}) if changed.state is workspace.state else frozenset()
         claim.workspace = changed
@@ -109,7 +109,7 @@ class Reconciler:
     def _look(self, outside: Outside, seen: Seen) -> Seen:
         """Ask runtime and application, when the state needs to know."""
         state = outside.workspace.state
-        if not (state is State.ACTIVE or (state in _RISING and seen.done >= _LOGIN_AND_START)):
+        if not (state is State.ACTIVE or (state in _RISING and Step.START in seen.done)):
             return seen
         runtime = self.house.runtime.observe(outside.workspace.activation)
         deadline = time.monotonic() + 0.25  # then the row is read again: a verb may have come
@@ -118,7 +118,7 @@ class Reconciler:
             not healthy
             and runtime.life in (Life.STARTING, Life.RUNNING)
             and time.monotonic() < deadline
-            and not self.stopping.wait(0.002)
+            and not self.stopping.wait(0.001)
         ):
             runtime = self.house.runtime.observe(outside.workspace.activation)
             healthy = _healthy(outside, runtime)
@@ -164,8 +164,8 @@ class _Claim:
     workspace: Workspace
     done: frozenset[Step] = frozenset()
     briefing: Briefing | None = None
-    seen: Seen | None = None
     step: Step = Step.REST
+    begun: bool = False
 
 
 def _read(session: Session, workspace: Workspace) -> Seen:

@@ -51,21 +51,22 @@ def _create_database(outside: Outside, seen: Seen) -> Workspace | None:
         return changed
 
 
-def _open_login(outside: Outside, seen: Seen) -> Workspace | None:
-    outside.open_login(seen.activation)
-    return outside.workspace
-
-
 def _start(outside: Outside, seen: Seen) -> Workspace | None:
-    """What runs already goes on; what does not has its own time to become healthy, counted from here."""
-    runs = outside.house.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
+    """What runs already goes on; what does not has its own time to become healthy, counted from here.
+
+    What this claim itself began a moment ago has that time already and goes first: a request may be waiting.
+    """
+    if seen.begun:
+        outside.start(seen.activation)
+    runs = seen.begun or outside.house.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
     with outside.house.database.transaction() as session:
         if not _ours(session, outside.workspace):
             return None
         if not runs:
             activations.restarting(session, seen.activation.ref)
         _tell(session, outside.workspace, Step.START, "The application is starting")
-    outside.start(seen.activation)
+    if not seen.begun:
+        outside.start(seen.activation)
     return outside.workspace
 
 
@@ -103,11 +104,13 @@ def _publish(outside: Outside, seen: Seen) -> Workspace | None:
         changed = workspaces.record(session, workspace, **columns)
         if changed is None:
             return None
-        activations.ready(session, workspace.activation, address=runtime.address, pid=runtime.pid)
-        _tell(session, workspace, Step.PUBLISH, "It is healthy and open")
-        operations.finish(session, workspace.operation_id)
-        _audit(session, workspace, "workspace.active" if risen else "workspace.restarted", changed)
-        routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=runtime.address)
+        # Requests wait for this: nothing is waited for between the statements.
+        with session.pipeline():
+            activations.ready(session, workspace.activation, address=runtime.address, pid=runtime.pid)
+            _tell(session, workspace, Step.PUBLISH, "It is healthy and open")
+            operations.finish(session, workspace.operation_id)
+            _audit(session, workspace, "workspace.active" if risen else "workspace.restarted", changed)
+            routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=runtime.address)
         return changed
 
 
@@ -311,7 +314,6 @@ def _audit(session: Session, before: Workspace, action: str, after: Workspace) -
 _STEPS: Mapping[Step, Callable[[Outside, Seen], Workspace | None]] = MappingProxyType(
     {
         Step.CREATE_DATABASE: _create_database,
-        Step.OPEN_LOGIN: _open_login,
         Step.START: _start,
         Step.AWAIT_HEALTH: _await_health,
         Step.PUBLISH: _publish,

@@ -76,6 +76,11 @@ def _one(house: House, session: Session, workspace_id: str, owner: str | None) -
 
 
 def _wake(house: House, session: Session, workspace: Workspace, owner: str | None) -> Workspace | None:
+    with session.pipeline():
+        return _begin(house, session, workspace, owner)
+
+
+def _begin(house: House, session: Session, workspace: Workspace, owner: str | None) -> Workspace | None:
     columns = wake_columns(session, workspace, box=house.box)
     target = lifecycle.next_state(workspace.slug, workspace.state, Request.WAKE)
     operation_id = ids.prefixed("op")
@@ -91,8 +96,9 @@ def _wake(house: House, session: Session, workspace: Workspace, owner: str | Non
         requested_by=GATEWAY,
         detail={"slug": workspace.slug},
     )
-    make_due(session, workspace.id)
     taken = None if owner is None else leases.take(session, changed, owner=owner)
+    if taken is None:
+        make_due(session, workspace.id)
     detail = {"from": workspace.state.value, "to": target.value, "generation": changed.generation}
     audit.append(session, actor=GATEWAY, action="workspace.wake", target=workspace.id, detail=detail)
     return taken

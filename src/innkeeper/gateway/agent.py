@@ -49,7 +49,8 @@ class Agent:
         self._listening = Database(settings.database, "listening")
         self._following = Database(settings.database, "following")
         self._telling = Database(settings.database, "telling")
-        self._waking = Database(settings.database, "waking")
+        # A wake that is asked for is asked for again every second while somebody waits: it may be lost with the server.
+        self._waking = Database(settings.database, "waking", durable=False)
         self._sleepers = Sleepers(settings, self._waking)
         self._life: Life | None = None
         self._leave = asyncio.Event()

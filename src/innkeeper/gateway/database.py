@@ -35,9 +35,11 @@ class Refused(TemporaryError):
 class Database:
     """One connection; statements of different callers take turns."""
 
-    def __init__(self, dsn: str, name: str) -> None:
+    def __init__(self, dsn: str, name: str, *, durable: bool = True) -> None:
+        """``durable`` False: what is committed may be lost with the server, but nobody waits for its disk."""
         self._dsn = dsn
         self._name = name
+        self._durable = durable
         self._turn = asyncio.Lock()
         self._connection: _Connection | None = None
 
@@ -78,6 +80,8 @@ class Database:
                         connect_timeout=5,
                         application_name=f"innkeeper-gateway {self._name}",
                     )
+                    if not self._durable:
+                        await self._connection.execute("SET synchronous_commit = off")
                 yield self._connection
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             await self.close()

@@ -8,7 +8,6 @@ Rising (provisioning, waking; active when its process ended):
 | seen                                   | step            |
 |----------------------------------------|-----------------|
 | database never completed               | create-database |
-| login not opened in this claim         | open-login      |
 | not started in this claim              | start           |
 | not healthy yet                        | await-health    |
 | healthy                                | publish         |
@@ -43,7 +42,6 @@ from innkeeper.model.workspace import Activation, Problem, Route, State, Workspa
 
 class Step(StrEnum):
     CREATE_DATABASE = "create-database"
-    OPEN_LOGIN = "open-login"
     START = "start"
     AWAIT_HEALTH = "await-health"
     PUBLISH = "publish"
@@ -72,6 +70,8 @@ class Seen:
     acknowledged: bool = False
     drained: bool = False
     open_streams: int = 0
+    begun: bool = False
+    """This claim began the activation: nothing of it can run, and nobody has waited for it."""
 
 
 def plan(*, workspace: Workspace, seen: Seen) -> Step:
@@ -93,9 +93,8 @@ def plan(*, workspace: Workspace, seen: Seen) -> Step:
 def _rise(workspace: Workspace, seen: Seen) -> Step:
     if not workspace.database_ready:
         return Step.CREATE_DATABASE
-    missing = _first_missing(seen, Step.OPEN_LOGIN, Step.START)
-    if missing:
-        return missing
+    if Step.START not in seen.done:
+        return Step.START
     return Step.PUBLISH if seen.healthy else Step.AWAIT_HEALTH
 
 
@@ -141,9 +140,7 @@ def start_failed(problem: Problem | None) -> bool:
     return problem is not None and problem.permanent and problem.step in _RISING_STEPS
 
 
-_RISING_STEPS = frozenset(
-    {Step.REST, Step.CREATE_DATABASE, Step.OPEN_LOGIN, Step.START, Step.AWAIT_HEALTH, Step.PUBLISH}
-)
+_RISING_STEPS = frozenset({Step.REST, Step.CREATE_DATABASE, Step.START, Step.AWAIT_HEALTH, Step.PUBLISH})
 """REST: it failed before anything was planned."""
 
 

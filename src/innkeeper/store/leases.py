@@ -34,9 +34,9 @@ def claim(session: Session, *, owner: str, limit: int) -> list[Workspace]:
 
 
 def take(session: Session, workspace: Workspace, *, owner: str) -> Workspace | None:
-    """Claim this very workspace, whose row is locked; None if another worker holds it."""
+    """Claim this very workspace, whose row is locked, and make it due; None if another worker holds it."""
     query = sql.SQL(
-        "UPDATE workspaces SET fence = fence + 1, lease_owner = %(owner)s,"
+        "UPDATE workspaces SET fence = fence + 1, due_real_at = clock_timestamp(), lease_owner = %(owner)s,"
         " lease_until_real_at = clock_timestamp() + %(lease)s WHERE id = %(id)s"
         " AND (lease_until_real_at IS NULL OR lease_until_real_at < clock_timestamp()) RETURNING {}"
     ).format(workspaces.COLUMNS)
