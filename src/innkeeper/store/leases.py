@@ -46,9 +46,11 @@ def take(session: Session, workspace: Workspace, *, owner: str) -> Workspace | N
 
 def renew(session: Session, *, owner: str, ids: list[str]) -> set[str]:
     """Push the leases this worker still holds; what is missing from the answer was lost."""
+    # In order of id, as the fold locks many rows too: two that do so in different orders wait for each other.
     query = (
-        "UPDATE workspaces SET lease_until_real_at = clock_timestamp() + %s"
-        " WHERE id = ANY(%s) AND lease_owner = %s RETURNING id"
+        "UPDATE workspaces SET lease_until_real_at = clock_timestamp() + %s WHERE id = ANY (ARRAY("
+        " SELECT id FROM workspaces WHERE id = ANY(%s) AND lease_owner = %s ORDER BY id FOR NO KEY UPDATE))"
+        " RETURNING id"
     )
     return {cast("str", row["id"]) for row in session.execute(query, (LEASE, ids, owner)).fetchall()}
 
@@ -71,8 +73,9 @@ def release(session: Session, workspace: Workspace, *, due_in: float | None) -> 
 def nudge_deactivating(session: Session) -> None:
     """A gateway acknowledged or drained something: look at sleeping workspaces again now."""
     session.execute(
-        "UPDATE workspaces SET due_real_at = clock_timestamp()"
-        " WHERE state = 'deactivating' AND due_real_at > clock_timestamp() AND attempts = 0"
+        "UPDATE workspaces SET due_real_at = clock_timestamp() WHERE id = ANY (ARRAY("
+        " SELECT id FROM workspaces WHERE state = 'deactivating' AND due_real_at > clock_timestamp() AND attempts = 0"
+        " FOR NO KEY UPDATE SKIP LOCKED))"
     )
 
 

@@ -1,6 +1,7 @@
 """What gateways counted, folded into the workspaces' rows; and which gateways there are. Unknown is not zero.
 
-The fold runs in the worker every second, and inside the transaction that decides a sleep. One at a time.
+The fold runs in the worker every second, and inside the transaction that decides a sleep. One at a time. Whoever locks
+many workspaces does so in order of their ids.
 """
 
 from typing import Any, cast
@@ -26,9 +27,11 @@ WITH gone AS (
 ), latest AS (
   -- Each row is traffic, one of zeros too: it says that a stream ended since the reading before.
   SELECT workspace_id, max(read_at) AS at FROM gone GROUP BY workspace_id
+), held AS (
+  SELECT w.id, latest.at FROM workspaces w JOIN latest ON latest.workspace_id = w.id
+   WHERE w.state <> 'purged' ORDER BY w.id FOR NO KEY UPDATE OF w
 )
-UPDATE workspaces w SET last_traffic_at = greatest(w.last_traffic_at, latest.at) FROM latest
- WHERE w.id = latest.workspace_id AND w.state <> 'purged'
+UPDATE workspaces w SET last_traffic_at = greatest(w.last_traffic_at, held.at) FROM held WHERE w.id = held.id
 """
 
 # A boot that another boot of the same gateway replaced is proved gone: both would hold the same port. Unless it handed
@@ -102,8 +105,8 @@ def _account(session: Session, gateway_id: str, boot_id: str) -> None:
     ).fetchone()
     if final is None:
         session.execute(
-            "UPDATE workspaces SET last_traffic_at = business_now() WHERE state IN ('active', 'deactivating')"
-            " AND activated_at IS NOT NULL"
+            "UPDATE workspaces SET last_traffic_at = business_now() WHERE id = ANY (ARRAY(SELECT id FROM workspaces"
+            " WHERE state IN ('active', 'deactivating') AND activated_at IS NOT NULL ORDER BY id FOR NO KEY UPDATE))"
         )
     session.execute("DELETE FROM open_streams WHERE gateway_id = %s AND boot_id = %s", (gateway_id, boot_id))
 
