@@ -22,7 +22,7 @@ from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.errors import InnkeeperError, TemporaryError
 from innkeeper.model.workspace import Workspace
-from innkeeper.store import idempotency, leases, traffic
+from innkeeper.store import idempotency, leases, people, traffic
 
 log = structlog.get_logger()
 
@@ -167,6 +167,7 @@ class Worker:
         with self.house.database.transaction() as session:
             traffic.prune(session)
             idempotency.prune(session)
+            people.prune(session)
 
     def _read_clocks(self) -> None:
         clockwatch.compare(self.house)

@@ -125,6 +125,13 @@ def close_sessions_of(session: Session, user_id: str) -> int:
     return session.execute("DELETE FROM sessions WHERE user_id = %s", (user_id,)).rowcount
 
 
+def prune(session: Session) -> int:
+    """Forget sign-ins never finished and sessions that have ended; how many sessions that were."""
+    session.execute("DELETE FROM sign_ins WHERE expires_real_at < clock_timestamp()")
+    ended = session.execute(sql.SQL("DELETE FROM sessions WHERE NOT ({})").format(_ALIVE), {"idle": SESSION_IDLE})
+    return ended.rowcount
+
+
 _ALIVE = sql.SQL("expires_real_at > clock_timestamp() AND seen_real_at > clock_timestamp() - %(idle)s")
 
 
