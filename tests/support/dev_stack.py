@@ -27,7 +27,7 @@ import psutil
 import psycopg
 import pytest
 
-from innkeeper.adapters.local.data_directory import DataDirectory
+from innkeeper.adapters.local.data_directory import DataDirectory, Lock
 from innkeeper.bootstrap.local import STATE_DATABASE, Local
 from support.gateway import BROWSER, Reply
 from support.waiting import eventually
@@ -87,15 +87,21 @@ class Stack:
         self.stop()
         self.start()
 
+    @property
+    def supervisor(self) -> int | None:
+        """The process that holds the data directory; nothing in its command line names it."""
+        holder = Lock(DataDirectory(self.data)).holder()
+        return None if holder is None else holder.pid
+
     def processes(self) -> list[psutil.Process]:
-        """Whatever runs for this data directory, found in the process table alone."""
-        found: list[psutil.Process] = []
+        """Whatever runs for this data directory: the supervisor first, the others found in the process table alone."""
+        found = [psutil.Process(pid) for pid in [self.supervisor] if pid]
         mark = str(self.data)
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
                     words = [*process.cmdline(), process.cwd()]
-                    if any(mark in word for word in words) and _GUARD not in words:
+                    if any(mark in word for word in words) and _GUARD not in words and process not in found:
                         found.append(process)
         return found
 
