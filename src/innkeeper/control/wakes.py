@@ -2,11 +2,13 @@
 
 | the workspace is                  | then                                                             |
 |-----------------------------------|------------------------------------------------------------------|
-| deactivated                       | waking, unless suspended or no connection is free                |
+| deactivated                       | waking, unless suspended, failed a moment ago or without room    |
 | deactivating, idle, still whole   | that is traffic: the reconciler takes its route back             |
 | deactivating, ordered or past it  | kept: looked at again once it sleeps                             |
 | anything else                     | nothing to do: the route says all there is to say                |
 """
+
+from datetime import timedelta
 
 import structlog
 
@@ -15,13 +17,16 @@ from innkeeper.control.workspaces import NO_CAPACITY_RETRY, make_due, wake_colum
 from innkeeper.model import ids, lifecycle
 from innkeeper.model.errors import NoCapacity
 from innkeeper.model.lifecycle import Request
-from innkeeper.model.workspace import State, Workspace
+from innkeeper.model.workspace import RouteStatus, State, Workspace
 from innkeeper.store import activations, audit, clock, leases, operations, routes, traffic, workspaces
 from innkeeper.store.session import Session
 
 log = structlog.get_logger()
 
 GATEWAY = "system:gateway"
+REFUSED = "workspace.wake-refused"
+TOLD_EVERY = timedelta(minutes=1)
+"""Real time between two audit rows of one sleeper's refusals (DESIGN.md section 10)."""
 
 
 def waiting(house: House) -> list[str]:
@@ -59,20 +64,29 @@ def _one(house: House, session: Session, workspace_id: str, owner: str | None) -
     # Announced late, it was answered before: whoever put the workspace to sleep since meant it.
     if workspace.state is not State.DEACTIVATED or workspace.suspended or not waited:
         return None
+    if workspace.problem is not None and _is_refused(session, workspace_id, "failed"):
+        return None  # gateways tell when to ask again: else whoever asks keeps a broken application starting
     try:
         return _wake(house, session, workspace, owner)
     except NoCapacity as refusal:
-        log.warning("wake.refused", workspace=workspace_id, why=str(refusal))
-        detail = {"why": refusal.slug}
-        audit.append(session, actor=GATEWAY, action="workspace.wake-refused", target=workspace_id, detail=detail)
-        routes.refuse(
-            session,
-            workspace_id=workspace_id,
-            refusal="no-capacity",
-            retry_after=NO_CAPACITY_RETRY,
-            lasting=False,
-        )
+        if not _is_refused(session, workspace_id, refusal.slug):
+            _refuse(session, workspace_id, refusal)
         return None
+
+
+def _is_refused(session: Session, workspace_id: str, refusal: str) -> bool:
+    route = routes.by_workspace(session, workspace_id)
+    return route is not None and route.status is RouteStatus.REFUSED and route.refusal == refusal
+
+
+def _refuse(session: Session, workspace_id: str, refusal: NoCapacity) -> None:
+    log.warning("wake.refused", workspace=workspace_id, why=str(refusal))
+    # Anybody can ask, as often as they like: they do not fill the trail.
+    if not audit.told(session, action=REFUSED, target=workspace_id, within=TOLD_EVERY):
+        audit.append(session, actor=GATEWAY, action=REFUSED, target=workspace_id, detail={"why": refusal.slug})
+    routes.refuse(
+        session, workspace_id=workspace_id, refusal=refusal.slug, retry_after=NO_CAPACITY_RETRY, lasting=False
+    )
 
 
 def _wake(house: House, session: Session, workspace: Workspace, owner: str | None) -> Workspace | None:

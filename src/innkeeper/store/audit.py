@@ -1,6 +1,7 @@
 """Appending to the audit chain and reading it back. Append before touching the route clock: that is the lock order."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 from psycopg.rows import class_row
 
@@ -22,6 +23,16 @@ def append(
         " VALUES (0, 'epoch', 'epoch', %s, %s, %s, %s, '', '')",  # the trigger fills these
         (actor, action, target, canonical(detail or {})),
     )
+
+
+def told(session: Session, *, action: str, target: str, within: timedelta) -> bool:
+    """Whether the newest row on that target is of that action and so young (real time)."""
+    row = session.execute(
+        "SELECT action = %s AND real_at > clock_timestamp() - %s AS told FROM audit WHERE target = %s"
+        " ORDER BY seq DESC LIMIT 1",
+        (action, within, target),
+    ).fetchone()
+    return row is not None and bool(row["told"])
 
 
 def head(session: Session) -> Head:
