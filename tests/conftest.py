@@ -1,8 +1,13 @@
 """Fixtures and hooks for all tests. Fixtures live in tests/support/, one module a subject, and are named here."""
 
 import pytest
+from hypothesis import settings
 
 pytest.register_assert_rewrite("support")
+
+# No test fails by the clock: an example may take as long as a busy machine makes it take.
+settings.register_profile("innkeeper", deadline=None, print_blob=True)
+settings.load_profile("innkeeper")
 
 pytest_plugins = [
     "support.admin",

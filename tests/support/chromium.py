@@ -37,8 +37,9 @@ DESKTOP = {"width": 1180, "height": 800}
 PHONE = {"width": 375, "height": 740}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """One browser a module: while Playwright runs, its event loop holds this thread, and nobody else can have one."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
         pytest.skip("no Chromium: apt-get install chromium")
