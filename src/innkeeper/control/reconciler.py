@@ -29,6 +29,12 @@ log = structlog.get_logger()
 HOLD = 3.0
 """Seconds that a claim waits for things to happen (gateways, health) before it is given back to the due index."""
 
+READ_EVERY = 0.25
+"""Seconds that an application is asked before the row is read again: a verb may have come."""
+
+OBSERVE_EVERY = 0.02
+"""Seconds between two looks at the process of an application that is being asked."""
+
 _RISING = frozenset({State.PROVISIONING, State.WAKING})
 
 
@@ -75,26 +81,30 @@ class Reconciler:
                 failed = self._failed(claim.workspace, claim.step, error)
                 if failed is not None:
                     return failed
+                claim.seen = None
         return claim.workspace, 0.0
 
     def _step(self, claim: "_Claim") -> Step:
         """Look, plan one step and do it."""
-        with self.house.database.transaction() as session:
-            found = self._reread(session, claim.workspace)
-            if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
-                claim.done = frozenset()
-            claim.workspace = found
-            claim.briefing = claim.briefing or outside_calls.brief(session, found)
-            seen = _read(session, found)
+        if claim.briefing is None or claim.seen is None:
+            with self.house.database.transaction() as session:
+                found = self._reread(session, claim.workspace)
+                if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
+                    claim.done = frozenset()
+                claim.workspace = found
+                claim.briefing = claim.briefing or outside_calls.brief(session, found)
+                claim.seen = _read(session, found)
         workspace = claim.workspace
         outside = Outside(self.house, workspace, claim.briefing)
-        seen = self._look(outside, replace(seen, done=claim.done, begun=claim.begun))
-        claim.begun = False
+        seen = self._look(outside, replace(claim.seen, done=claim.done, begun=claim.begun))
         claim.step = plan(workspace=workspace, seen=seen)
         if self.on_step:
             self.on_step(workspace, claim.step)
+        # What this claim began is asked for its health before the row is read again: a request may be waiting.
+        claim.begun, claim.seen = False, claim.seen if claim.begun else None
         changed = steps.run(claim.step, outside, seen)
         if changed is None:
+            claim.seen = None
             return claim.step
         claim.done = (claim.done | {claim.step}) if changed.state is workspace.state else frozenset()
         claim.workspace = changed
@@ -112,7 +122,8 @@ class Reconciler:
         if not (state is State.ACTIVE or (state in _RISING and Step.START in seen.done)):
             return seen
         runtime = self.house.runtime.observe(outside.workspace.activation)
-        deadline = time.monotonic() + 0.25  # then the row is read again: a verb may have come
+        observe_at = time.monotonic() + OBSERVE_EVERY
+        deadline = time.monotonic() + READ_EVERY
         healthy = _healthy(outside, runtime)
         while (
             not healthy
@@ -120,7 +131,10 @@ class Reconciler:
             and time.monotonic() < deadline
             and not self.stopping.wait(0.001)
         ):
-            runtime = self.house.runtime.observe(outside.workspace.activation)
+            # Mostly the application itself is asked: it may have few processors to start on.
+            if runtime.address is None or time.monotonic() > observe_at:
+                runtime = self.house.runtime.observe(outside.workspace.activation)
+                observe_at = time.monotonic() + OBSERVE_EVERY
             healthy = _healthy(outside, runtime)
         return replace(seen, runtime=runtime, healthy=healthy)
 
@@ -164,6 +178,7 @@ class _Claim:
     workspace: Workspace
     done: frozenset[Step] = frozenset()
     briefing: Briefing | None = None
+    seen: Seen | None = None
     step: Step = Step.REST
     begun: bool = False
 

@@ -27,6 +27,8 @@ FAILED_RETRY = 30
 
 SYSTEM = "system:reconciler"
 
+STARTING = "The application is starting"
+
 
 class Wait(Exception):
     """Look again in ``seconds``; ``hold``: worth waiting for within this claim."""
@@ -54,19 +56,19 @@ def _create_database(outside: Outside, seen: Seen) -> Workspace | None:
 def _start(outside: Outside, seen: Seen) -> Workspace | None:
     """What runs already goes on; what does not has its own time to become healthy, counted from here.
 
-    What this claim itself began a moment ago has that time already and goes first: a request may be waiting.
+    What this claim itself began a moment ago has that time already, and was told of: a request may be waiting.
     """
     if seen.begun:
         outside.start(seen.activation)
-    runs = seen.begun or outside.house.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
+        return outside.workspace
+    runs = outside.house.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
     with outside.house.database.transaction() as session:
         if not _ours(session, outside.workspace):
             return None
         if not runs:
             activations.restarting(session, seen.activation.ref)
-        _tell(session, outside.workspace, Step.START, "The application is starting")
-    if not seen.begun:
-        outside.start(seen.activation)
+        _tell(session, outside.workspace, Step.START, STARTING)
+    outside.start(seen.activation)
     return outside.workspace
 
 

@@ -13,10 +13,12 @@ from datetime import timedelta
 import structlog
 
 from innkeeper.control.house import House
+from innkeeper.control.steps import STARTING
 from innkeeper.control.workspaces import NO_CAPACITY_RETRY, make_due, wake_columns
 from innkeeper.model import ids, lifecycle
 from innkeeper.model.errors import NoCapacity
 from innkeeper.model.lifecycle import Request
+from innkeeper.model.plan import Step
 from innkeeper.model.workspace import RouteStatus, State, Workspace
 from innkeeper.store import activations, audit, clock, leases, operations, routes, traffic, workspaces
 from innkeeper.store.session import Session
@@ -110,6 +112,9 @@ def _begin(house: House, session: Session, workspace: Workspace, owner: str | No
         requested_by=GATEWAY,
         detail={"slug": workspace.slug},
     )
+    if owner is not None:
+        # Told here, so that nothing is between this transaction and the start.
+        operations.event(session, operation_id, step=Step.START.value, message=STARTING)
     taken = None if owner is None else leases.take(session, changed, owner=owner)
     if taken is None:
         make_due(session, workspace.id)
