@@ -82,7 +82,14 @@ class DatabaseServer(Protocol):
         ...
 
     def open_login(self, database: TenantDatabase, verifier: str, *, fence: int) -> None:
-        """Assert the hardening again and let the role log in with this SCRAM verifier."""
+        """Assert the hardening again and let the role log in with this SCRAM verifier.
+
+        It can at once; that it still can after a crash of the server, ``settle_login`` waits for.
+        """
+        ...
+
+    def settle_login(self, database: TenantDatabase, *, fence: int) -> None:
+        """Return when the login that was opened survives a crash; ``TemporaryError`` if one has taken it away."""
         ...
 
     def close_login(self, database: TenantDatabase, *, fence: int) -> None:

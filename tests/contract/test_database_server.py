@@ -9,7 +9,7 @@ import pytest
 
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.postgres import PostgresServer
-from innkeeper.model.errors import PermanentError, StaleFenceError
+from innkeeper.model.errors import PermanentError, StaleFenceError, TemporaryError
 from innkeeper.model.observed import DatabaseObservation
 from innkeeper.model.workspace import TenantDatabase
 from innkeeper.ports import DatabaseServer
@@ -67,6 +67,17 @@ def test_an_opened_login_works_with_the_derived_password_only(house: House, data
             database_exists=True, role_exists=True, owner_exists=True, can_login=True, sessions=1
         )
     assert not may_login(house.postgres, Login(database))
+
+
+def test_a_settled_login_survives_a_crash_and_a_lost_one_is_said(house: House, database: TenantDatabase):
+    login = Login(database)
+    house.server.ensure_database(database, fence=1)
+    house.server.open_login(database, login.verifier, fence=2)
+    house.server.settle_login(database, fence=2)
+    house.server.settle_login(database, fence=1)  # of somebody slower
+    with pytest.raises(TemporaryError, match="lost in a crash"):
+        house.server.settle_login(database, fence=3)
+    assert may_login(house.postgres, login)
 
 
 def test_a_closed_login_has_no_session_and_keeps_its_data(house: House, database: TenantDatabase):

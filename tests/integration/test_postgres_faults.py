@@ -443,6 +443,30 @@ def test_after_a_restart_the_next_act_succeeds(own_server: EmbeddedPostgres):
         assert server.observe(database).can_login
 
 
+def test_a_login_is_on_disk_once_it_is_settled_and_missed_when_a_crash_took_it(tmp_path: Path):
+    # Nothing reaches the disk that nobody waits for.
+    own = EmbeddedPostgres(tmp_path / "own", end_with_parent=True, settings={"wal_writer_delay": "10s"})
+    database = new_database()
+
+    def crash() -> None:
+        assert own.pid is not None
+        os.kill(own.pid, signal.SIGKILL)
+        eventually(lambda: not own.alive())
+        own.start()
+
+    with own, closing(PostgresServer(own.dsn())) as server:
+        server.ensure_database(database, fence=1)
+        server.open_login(database, Login(database).verifier, fence=2)
+        crash()
+        if not server.observe(database).can_login:
+            with pytest.raises(TemporaryError, match="lost in a crash"):
+                server.settle_login(database, fence=2)
+        server.open_login(database, Login(database).verifier, fence=2)
+        server.settle_login(database, fence=2)
+        crash()
+        assert server.observe(database).can_login
+
+
 def test_a_server_that_is_down_is_temporary_and_heals(own_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("innkeeper.adapters.postgres.connections.CONNECT_TIMEOUT", 1)
     database = new_database()

@@ -221,6 +221,7 @@ _RISE = {
     "SecretBox.open",
     "DatabaseServers.server",
     "DatabaseServer.open_login",
+    "DatabaseServer.settle_login",
     "Runtime.start",
     "Runtime.observe",
     "Health.check",

@@ -99,6 +99,8 @@ class Outside:
 
         with _alongside(open_login) as opened:
             house.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own), ready=opened)
+        # The application is on its way, so this costs its start nothing.
+        server.settle_login(self.database, fence=self.workspace.fence)
 
     def health(self, address: Address) -> HealthAnswer:
         """Ask the application itself."""

@@ -1,18 +1,22 @@
 """Opens and closes a tenant's login. Called by server.py, with a session on the admin database.
 
 Opening is part of every wake: one round trip, one transaction, which checks the fence and the hardening and changes the
-role. When the check finds a difference, the whole act fails on the server, the difference is mended (databases.py) and
-the act is repeated.
+role. It does not wait for the disk: ``settle_login`` does, while the application starts. When the check finds a
+difference, the whole act fails on the server, the difference is mended (databases.py) and the act is repeated.
 """
 
 import re
 
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from innkeeper.adapters.postgres import hardening, journal, sessions
 from innkeeper.adapters.postgres.connections import Connections, run
+from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import TenantDatabase
+
+_NOT_WAITING = sql.SQL("SELECT set_config('synchronous_commit', 'off', true)")
+"""For this transaction. A request waits for the login, and the application's start takes longer than the disk."""
 
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$\d{1,7}:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=")
 
@@ -27,10 +31,21 @@ def open_login(connection: Connection[TupleRow], database: TenantDatabase, verif
     """Let the role log in, if everything else is as it should be."""
     run(
         connection,
+        _NOT_WAITING,
         journal.enter(database, fence),
         hardening.verify(database),
         hardening.open_login(database, verifier),
     )
+
+
+def settle_login(connection: Connection[TupleRow], database: TenantDatabase, fence: int) -> None:
+    """Everything committed before is on disk. The fence was raised with the login: what it says was not lost."""
+    connection.execute("SELECT pg_logical_emit_message(true, 'innkeeper', '')")
+    row = connection.execute(
+        "SELECT fence FROM innkeeper.tenants WHERE workspace_id = %s", (database.workspace_id,)
+    ).fetchone()
+    if row is None or row[0] < fence:
+        raise TemporaryError(f"the login of {database.role} was lost in a crash of its server", delay=0.1)
 
 
 def close_login(

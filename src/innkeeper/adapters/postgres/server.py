@@ -70,6 +70,11 @@ class PostgresServer:
 
         self._act(what, database, fence, act)
 
+    def settle_login(self, database: TenantDatabase, *, fence: int) -> None:
+        """Wait until an opened login is on disk; ``TemporaryError`` if the server was restarted without it."""
+        what = f"settling the login of {database.role}"
+        self._ask(what, lambda c: logins.settle_login(c, database, fence))
+
     def close_login(self, database: TenantDatabase, *, fence: int) -> None:
         """NOLOGIN, no password, sessions ended; returns when none is left."""
         what = f"closing the login of {database.role}"
