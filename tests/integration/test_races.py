@@ -188,6 +188,24 @@ def test_a_retry_of_an_awake_workspace_comes_to_its_end(stage: Stage):
     settle(stage, lambda: h.operation(stage.house, asked.id).state == "done")
 
 
+def test_a_retry_in_every_gap_of_a_wake_and_a_sleep_comes_to_its_end(stage: Stage):
+    stage.asleep()
+    stage.crew.ticks = only("wakes fold converge lift remove")
+
+    def begin() -> None:
+        h.ask(stage.house, "acme", Request.WAKE if stage.state == "deactivated" else Request.DEACTIVATE)
+
+    for goal in ("active", "deactivated"):
+        for _ in every_gap(stage, begin, lambda: h.ask(stage.house, "acme", Request.RETRY)):
+            # One that came after the end of a sleep wakes it again.
+            settle(stage, lambda: stage.state in ("active", "deactivated"))
+            if stage.state == goal:
+                begin()
+                settle(stage, lambda: stage.state in ("active", "deactivated"))
+        begin()
+        settle(stage, lambda: stage.state in ("active", "deactivated"))
+
+
 # --- traffic ----------------------------------------------------------------------------------------------------------
 
 

@@ -97,16 +97,20 @@ def change(session: Session, workspace: Workspace, **columns: object) -> Workspa
 
 
 def record(session: Session, workspace: Workspace, **columns: object) -> Workspace | None:
-    """Set columns as the worker that claimed it (compare-and-set on fence, state and generation).
+    """Set columns as the worker that claimed it (compare-and-set on fence, state, generation and operation).
 
-    None: a newer claim exists or a verb moved the workspace meanwhile; the worker must look again.
+    None: a newer claim exists or a verb asked for something meanwhile; the worker must look again.
     """
-    where = sql.SQL("id = %(id)s AND fence = %(fence)s AND state = %(seen)s AND generation = %(seen_generation)s")
+    where = sql.SQL(
+        "id = %(id)s AND fence = %(fence)s AND state = %(seen)s AND generation = %(seen_generation)s"
+        " AND operation_id IS NOT DISTINCT FROM %(seen_operation)s"
+    )
     keys = {
         "id": workspace.id,
         "fence": workspace.fence,
         "seen": workspace.state.value,
         "seen_generation": workspace.generation,
+        "seen_operation": workspace.operation_id,
     }
     return _update(session, columns, where, keys)
 
