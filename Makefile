@@ -26,6 +26,12 @@ test: ## run the tests; T=tests/unit for some, ARGS="-k name -x" for pytest
 	$(SETUP) dev
 	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS) $(T)
 
+.PHONY: soak
+soak: ## hours of faults, resumable, and a table of what was reached; SOAK_SEEDS=20 ARGS="-x"
+	$(SETUP) dev
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS) $(sort $(wildcard tests/soak/soak_*.py)); \
+	  status=$$?; $(BIN)/python tests/soak; exit $$status
+
 .PHONY: setup
 setup: ## make .venv with everything in it; PYTHON=python3.12 for another Python
 	$(SETUP) dev

@@ -5,39 +5,18 @@ STATEFUL_EXAMPLES and STATEFUL_STEPS make it longer (`make soak` does); STATEFUL
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 
-from innkeeper.adapters.http_health import HttpHealth
-from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
-from innkeeper.adapters.local.mail import MailFolder
-from innkeeper.adapters.local.runtime import LocalRuntime
-from innkeeper.adapters.postgres.server import PostgresServers
-from innkeeper.control import appspec, customers, passage
-from innkeeper.control.house import House
-from innkeeper.model.domain import Domain
-from innkeeper.model.workspace import Instance
-from innkeeper.store.session import Database
-from support import house as h
-from support.faults import Schedule
-from support.machine import machine
+from innkeeper.control import passage
 from support.postgres import Databases
-from support.scenarios import Stage
-from support.site import Site
-from support.state import MOVABLE, Dsns, own
-from support.table_gateway import TableGateway
+from support.world import drive
 
-EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "7"))
+EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "8"))
 STEPS = int(os.environ.get("STATEFUL_STEPS", "25"))
-PHASES = [Phase.explicit, Phase.generate, *([Phase.shrink] if os.environ.get("STATEFUL_SHRINK") else [])]
 
 
 @pytest.mark.timeout(60 + 40 * EXAMPLES)
@@ -46,71 +25,7 @@ def test_the_invariants_hold_whatever_comes_in_whatever_order(
     half: int, pg_server: EmbeddedPostgres, pg_databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(passage, "PATIENCE", timedelta(seconds=0.2))
-    numbers, happened = count(1), Counter[str]()
-
-    def make() -> tuple[Stage, Callable[[], None]]:
-        folder = tmp_path / f"example-{next(numbers)}"
-        folder.mkdir()
-        stage, end = world(folder, pg_server, pg_databases)
-
-        def remember_and_end() -> None:
-            happened.update(row.action for row in stage.site.look().audit)
-            end()
-
-        return stage, remember_and_end
-
-    run_state_machine_as_test(
-        machine(make),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            print_blob=True,
-            phases=PHASES,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )
+    happened = drive(tmp_path, pg_server, pg_databases, examples=EXAMPLES, steps=STEPS)
     sys.stdout.write(f"what happened: {happened.most_common()}\n")
-    assert {"workspace.create", "workspace.active", "workspace.deactivated"} <= set(happened), "it drove nothing"
-
-
-def world(folder: Path, server: EmbeddedPostgres, databases: Databases) -> tuple[Stage, Callable[[], None]]:
-    """A whole house of its own on the worker's server."""
-    superuser = databases.create(MOVABLE)
-    own(superuser)
-    dsns = Dsns.of(superuser)
-    database, servers, runtime = (
-        Database(dsns.app, application="test", size=6),
-        PostgresServers(),
-        LocalRuntime(folder / "runtime"),
-    )
-    secret = folder / "admin-dsn"
-    secret.write_text(server.dsn())
-    house = House(
-        database=database,
-        runtime=runtime,
-        health=HttpHealth(),
-        servers=servers,
-        mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),
-        box=KeyFile.create(folder / "key"),
-        domain=Domain("apps.localhost", "http", 8080),
-    )
-    instance = Instance("ins-1", "pool-1", "shared", "127.0.0.1", server.port, f"file:{secret}", "open", 100, 100)
-    h.register(house, instance, appspec.load(h.SAMPLE))
-    with database.transaction() as session:
-        customer = customers.create(
-            session, actor="test", name="Acme", contact_name="A", contact_email="alice@acme.example"
-        )
-    gateway = TableGateway(dsns.gateway).__enter__()
-    site = Site(superuser, server.dsn(), folder / "runtime")
-    stage = Stage(house, gateway, customer, site, folder, Schedule(0, kinds=()))
-
-    def end() -> None:
-        stage.gateway.__exit__(None, None, None)
-        runtime.halt(grace=0.1)
-        servers.close()
-        database.close()
-        databases.drop(superuser)
-
-    return stage, end
+    # Beyond what each example begins with.
+    assert len(set(happened) - {"customer.create", "workspace.create", "workspace.active"}) >= 6, "it drove little"

@@ -71,6 +71,12 @@ class Machine(RuleBasedStateMachine):
         self.keys = 0
         self.boots = 1
         self.frozen: list[Workspace] = []
+        # One is awake and one sleeps, so that every rule has something to meet from its first step on.
+        for slug in SLUGS[:2]:
+            self.create(slug, again=False)
+        self.stage.crew.until(self.stage.at_rest)
+        self.ask(SLUGS[1], Request.DEACTIVATE, again=False)
+        self.stage.crew.until(self.stage.at_rest)
 
     # --- people ------------------------------------------------------------------------------------------------------
 
