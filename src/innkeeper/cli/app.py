@@ -82,9 +82,9 @@ def _finding(step: Json) -> Json:
 
 
 def _tell(finding: Json) -> None:
-    sys.stdout.write(f"{finding['outcome']:<8}{finding['check']:<14}{text(finding['found'])}\n")
+    sys.stdout.write(f"{finding['outcome']:<8}{finding['check']:<17}{text(finding['found'])}\n")
     if finding["mend"]:
-        sys.stdout.write(f"{'':<22}-> {text(finding['mend'])}\n")
+        sys.stdout.write(f"{'':<25}-> {text(finding['mend'])}\n")
     sys.stdout.flush()
 
 
