@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from support.workers import Workers
 SECTION = "PostgreSQL kills"
 TOTAL, BATCH = int(os.environ.get("SOAK_OPERATIONS", "5000")), 500
 UNITS = [f"batch {number}" for number in range(1, -(-TOTAL // BATCH) + 1)]
-FLEET = 8
+FLEET, KILLS = 8, 4
 VERBS = [
     Request.DEACTIVATE,
     Request.WAKE,
@@ -49,8 +50,9 @@ def test_batch(unit: str, tmp_path: Path):
             h.create(stage.house, slug, stage.customer, app="tiny")
         kills, done, next_kill = 0, 0, time.monotonic() + dice.uniform(5, 20)
         number = 0
-        while done < BATCH:
+        while done < BATCH or kills < KILLS:
             number += 1
+            threading.Event().wait(0.02)  # people's pace, so that servers die in the middle of what they asked for
             slug, request = dice.choice(slugs), dice.choice(VERBS)
 
             def act(session: Session, slug: str = slug, request: Request = request) -> str:
