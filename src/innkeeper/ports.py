@@ -7,7 +7,7 @@ or ``PermanentError`` (a person must act); those that carry a fence or a generat
 stale worker harmless. The fault injector (tests/support/faults.py) lists the calls from this file.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,12 +33,8 @@ class ActivationSpec:
 class Runtime(Protocol):
     """Runs activations: processes of this machine, or containers of one Kubernetes cluster."""
 
-    def start(self, spec: ActivationSpec, *, ready: Callable[[], None] = lambda: None) -> None:
-        """Ask for the activation to run; returns before it is healthy. Refused once that generation was stopped.
-
-        ``ready`` is called when all else is prepared and before the application can run, which it does not if that
-        raises. What runs already goes on, and ``ready`` may not be called.
-        """
+    def start(self, spec: ActivationSpec) -> None:
+        """Ask for the activation to run; returns before it is healthy. Refused once that generation was stopped."""
         ...
 
     def observe(self, ref: ActivationRef) -> RuntimeObservation:

@@ -1,4 +1,4 @@
-"""``make bench``: every row on one running product, then one table. ``--only 6 7`` for some, ``--scale`` at full size."""
+"""``make bench``: every row on one running product, then one table. ``--only 6 7`` for some, ``--scale``: full size."""
 
 import argparse
 from collections.abc import Callable

@@ -93,33 +93,6 @@ def test_starting_twice_starts_once(bench: Bench):
     assert bench.runtime.observe(FIRST) == seen
 
 
-def test_the_application_runs_when_all_else_is_ready(bench: Bench):
-    app = bench.app("from pathlib import Path; print(Path('{}').exists())\n".format(bench.folder / "ready") + SERVER)
-
-    def ready() -> None:
-        assert list(bench.runtime.logs(FIRST)) == []
-        (bench.folder / "ready").touch()
-
-    bench.runtime.start(spec(FIRST, app), ready=ready)
-    running(bench.runtime, FIRST)
-    assert list(bench.runtime.logs(FIRST)) == ["True"]
-
-
-def test_it_does_not_run_when_something_else_could_not_be_made_ready_and_does_the_next_time(bench: Bench):
-    app = bench.app("print('ran')\n" + SERVER)
-
-    def ready() -> None:
-        raise TemporaryError("not ready")
-
-    with pytest.raises(TemporaryError, match="not ready"):
-        bench.runtime.start(spec(FIRST, app), ready=ready)
-    eventually(lambda: bench.runtime.observe(FIRST).life is not Life.RUNNING)
-    assert list(bench.runtime.logs(FIRST)) == []
-    bench.runtime.start(spec(FIRST, app))
-    running(bench.runtime, FIRST)
-    assert list(bench.runtime.logs(FIRST)) == ["ran"]
-
-
 def test_all_who_start_at_once_start_once(bench: Bench):
     app = bench.app("print('started')\n" + SERVER)
     with ThreadPoolExecutor(16) as pool:

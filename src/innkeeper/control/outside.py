@@ -3,10 +3,6 @@
 Used by control/steps.py only.
 """
 
-import threading
-from collections.abc import Callable, Generator
-from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from innkeeper.control import appspec
@@ -73,11 +69,7 @@ class Outside:
         return self.server.observe(self.database).absent
 
     def start(self, activation: Activation) -> None:
-        """Ask the runtime for the process, with exactly the environment of its app spec.
-
-        Its login is opened while the process is prepared, and it runs when both are done. A login that does not open
-        keeps it from running.
-        """
+        """Open its login, then ask the runtime for the process, with exactly the environment of its app spec."""
         house, server = self.house, self.server
         key = house.box.open(activation.sealed_key, context=key_context(activation.workspace_id, activation.generation))
         password = credentials.activation_password(key, activation.ref)
@@ -92,13 +84,10 @@ class Outside:
             url=house.domain.url(self.workspace.slug),
             slug=self.workspace.slug,
         )
-
-        def open_login() -> None:
-            verifier = credentials.activation_verifier(key, activation.ref, password)
-            server.open_login(self.database, verifier, fence=self.workspace.fence)
-
-        with _alongside(open_login) as opened:
-            house.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own), ready=opened)
+        # Not meanwhile: the runtime holds the workspace's lock, and with it would stand whoever takes over from us.
+        verifier = credentials.activation_verifier(key, activation.ref, password)
+        server.open_login(self.database, verifier, fence=self.workspace.fence)
+        house.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
         # The application is on its way, so this costs its start nothing.
         server.settle_login(self.database, fence=self.workspace.fence)
 
@@ -106,25 +95,3 @@ class Outside:
         """Ask the application itself."""
         host = self.house.domain.host(self.workspace.slug)
         return self.house.health.check(address, self.briefing.app.health.path, host=host)
-
-
-@contextmanager
-def _alongside(act: Callable[[], None]) -> Generator[Callable[[], None]]:
-    """Act in a thread of its own meanwhile; what is yielded waits for its end, as leaving does. Errors are raised."""
-    result: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            act()
-        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
-            result.set_exception(error)
-        else:
-            result.set_result(None)
-
-    thread = threading.Thread(target=run, name="alongside")
-    thread.start()
-    try:
-        yield result.result
-    finally:
-        thread.join()
-    result.result()

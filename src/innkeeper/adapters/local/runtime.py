@@ -4,12 +4,11 @@ Built by bootstrap, called by the reconciler, by several workers at once and aft
 is on disk (records.py) and in the process table (processes.py), never in this object.
 
 Order in ``start``, all under the workspace's lock: stop mark, older generation gone, port written down and taken, held
-process written down, all else made ready, gate opened. Death in between leaves a port without a process or a process
-that ends by itself.
+process written down, gate opened. Death in between leaves a port without a process or a process that ends by itself.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -39,7 +38,7 @@ class LocalRuntime:
 
     # --- ports.Runtime -----------------------------------------------------------------------------------------------
 
-    def start(self, spec: ActivationSpec, *, ready: Callable[[], None] = lambda: None) -> None:
+    def start(self, spec: ActivationSpec) -> None:
         ref = spec.ref
         with self._records.translated(ref), self._records.lock(ref.workspace_id) as fence:
             if ref.generation <= fence.stopped:
@@ -56,7 +55,7 @@ class LocalRuntime:
             self._empty_home(ref)
             record = self._with_address(ref, record)
             values = {**spec.values, "host": record.ip, "port": str(record.port)}
-            self._spawn(ref, record, arguments, render_env(spec.app, values, spec.secrets), ready)
+            self._spawn(ref, record, arguments, render_env(spec.app, values, spec.secrets))
 
     def observe(self, ref: ActivationRef) -> RuntimeObservation:
         with self._records.translated(ref):
@@ -183,19 +182,13 @@ class LocalRuntime:
         return Record(address.ip, address.port)
 
     def _spawn(
-        self,
-        ref: ActivationRef,
-        record: Record,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        ready: Callable[[], None],
+        self, ref: ActivationRef, record: Record, arguments: Sequence[str], environment: Mapping[str, str]
     ) -> None:
         with output.opened(self._output(ref)) as descriptor:
             held = spawn.spawn(arguments, environment=environment, folder=self.home(ref), output=descriptor)
         try:
             record = replace(record, pid=held.pid, identity=held.identity)
             self._records.write(ref, record)
-            ready()
             held.release()
         finally:
             held.drop()
