@@ -5,6 +5,7 @@ its standard input. A worker writes one line to its journal before and after eve
 signal that its orders name when it comes to the point.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -111,6 +112,12 @@ def work(setting: Setting) -> None:
     house.database.close()
 
 
+def end_with_parent() -> None:
+    """Whatever becomes of the tests, no worker outlives them (Linux); also one that was stopped."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def serve() -> None:
     """Fork a worker for each line; say its pid."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -120,6 +127,7 @@ def serve() -> None:
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             sys.stdin.close()
+            end_with_parent()
             os.dup2(2, 1)  # its log beside the program's, not among the answers
             orders = [Order(**order) for order in told["orders"]]
             work(Setting(told["dsn"], told["folder"], told["journal"], orders))
