@@ -71,7 +71,7 @@ def purge(
     wait: Wait = False,
     yes: Yes = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would go; without a slug, of the whole fleet.")
+        bool, typer.Option("--dry-run", help="Only show what would go; without a slug, all that is due within 7 days.")
     ] = False,
 ) -> None:
     """Destroy its data for ever, once its time has come."""

@@ -149,7 +149,7 @@ class Reconciler:
             step is Step.AWAIT_HEALTH and attempts >= backoff.GIVE_UP_AFTER
         )
         gives_up = hopeless and workspace.state in _RISING
-        reason = error.reason if isinstance(error, PermanentError) else error.slug
+        reason = error.reason
         problem = Problem(step.value, reason, _trim(error), attempts, permanent=hopeless)
         if workspace.state is State.DEACTIVATING and start_failed(workspace.problem):
             problem = workspace.problem  # why it goes to sleep; that this is delayed is in the operation's events

@@ -81,7 +81,7 @@ def _await_health(outside: Outside, seen: Seen) -> Workspace | None:
         message = f"the application ended: {runtime.message}" + (f" | {runtime.tail}" if runtime.tail else "")
         if runtime.permanent:
             raise PermanentError(message, reason=runtime.reason or "exited")
-        raise TemporaryError(message)
+        raise TemporaryError(message, reason=runtime.reason or "exited")
     with outside.house.database.transaction() as session:
         running = (clock.now(session).real - seen.activation.started_real_at).total_seconds()
     if running > limit:

@@ -17,13 +17,14 @@ class InnkeeperError(Exception):
 
 
 class TemporaryError(InnkeeperError):
-    """Worth another try after ``delay`` seconds (None: the caller's own backoff)."""
+    """Worth another try after ``delay`` seconds (None: the caller's own backoff); ``reason`` is a short stable word."""
 
     slug: ClassVar[str] = "temporary"
 
-    def __init__(self, message: str, *, delay: float | None = None) -> None:
+    def __init__(self, message: str, *, delay: float | None = None, reason: str | None = None) -> None:
         super().__init__(message)
         self.delay = delay
+        self.reason = reason or self.slug
 
 
 class PermanentError(InnkeeperError):

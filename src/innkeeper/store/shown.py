@@ -45,10 +45,10 @@ def page(
 
 
 def retention_due(session: Session, *, after: str, limit: int) -> list[str]:
-    """Slugs of sleepers whose next notice or purge is due now, in order of slug. Held ones are never due."""
+    """Slugs, in order, of sleepers whose next notice or purge is due within seven days. Held ones are never due."""
     rows = session.execute(
         "SELECT slug FROM workspaces WHERE state = 'deactivated' AND held_by IS NULL"
-        " AND retention_due_at <= business_now() AND slug > %s ORDER BY slug LIMIT %s",
+        " AND retention_due_at <= business_now() + interval '7 days' AND slug > %s ORDER BY slug LIMIT %s",
         (after, limit),
     ).fetchall()
     return [row["slug"] for row in rows]

@@ -98,7 +98,7 @@ def read_workspace_logs(
 
 
 def list_purges(call: TheCall, page_size: PageSize = 0, page_token: PageToken = "") -> Response:
-    """Sleepers whose retention is due now: which would be purged, and why the others not. Changes nothing."""
+    """Sleepers with a notice or the purge due within seven days: which would go now, and why not. Changes nothing."""
 
     def query(session: Session) -> Reply:
         return page(
