@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -200,13 +201,20 @@ def _json(row: Row, *, quick: bool) -> dict[str, object]:
 def run(measures: Sequence[Callable[[Bench], list[Row]]], *, quick: bool, scale: bool) -> None:
     """All of them on one product, the table at the end; everything that was started is gone then."""
     rows: list[Row] = []
+    failed = False
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="innkeeper-bench-")))
         bench = Bench(quick=quick, scale=scale, stack=stack, folder=folder)
         for measure in measures:
             say(f"{sys.modules[measure.__module__].__doc__ or ''}".split("\n", maxsplit=1)[0])
-            rows += measure(bench)
+            try:
+                rows += measure(bench)
+            except Exception:  # noqa: BLE001 - the other rows are worth having
+                traceback.print_exc()
+                failed = True
     report(rows, quick=quick)
+    if failed:
+        sys.exit(1)
 
 
 def alone(measure: Callable[[Bench], list[Row]]) -> None:
