@@ -1,6 +1,6 @@
 """The outside calls of one claim: what they need is read once, then ports are called with no transaction open.
 
-Used by control/steps.py only.
+Used by control/steps/ only.
 """
 
 from dataclasses import dataclass, field

@@ -13,7 +13,7 @@ from datetime import timedelta
 import structlog
 
 from innkeeper.control.house import House
-from innkeeper.control.steps import STARTING
+from innkeeper.control.steps.rising import STARTING
 from innkeeper.control.workspaces import NO_CAPACITY_RETRY, make_due, wake_columns
 from innkeeper.model import ids, lifecycle
 from innkeeper.model.errors import NoCapacity

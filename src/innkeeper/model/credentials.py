@@ -1,4 +1,4 @@
-"""What an activation logs in to its database with: derived, not stored. Called by control/steps.py.
+"""What an activation logs in to its database with: derived, not stored. Called by control/steps/.
 
 Password and salt are HMACs under the activation's sealed key, so a repeated step gives the same result, and once the
 key is wiped nobody can derive them again. PostgreSQL is told the SCRAM verifier only.

@@ -1,0 +1,85 @@
+"""Steps that bring a workspace up: database, login and process, health, route."""
+
+from innkeeper.control.outside import Outside
+from innkeeper.control.steps.common import Wait, note, ours, tell
+from innkeeper.model import idleness, lifecycle
+from innkeeper.model.errors import PermanentError, TemporaryError
+from innkeeper.model.lifecycle import Event
+from innkeeper.model.observed import Life
+from innkeeper.model.plan import Seen, Step
+from innkeeper.model.workspace import State, Workspace
+from innkeeper.store import activations, clock, operations, routes, workspaces
+
+STARTING = "The application is starting"
+
+
+def create_database(outside: Outside, seen: Seen) -> Workspace | None:
+    outside.create_database()
+    with outside.house.database.transaction() as session:
+        changed = workspaces.record(session, outside.workspace, database_ready=True)
+        if changed is not None:
+            tell(session, outside.workspace, Step.CREATE_DATABASE, "Its database is ready")
+        return changed
+
+
+def start(outside: Outside, seen: Seen) -> Workspace | None:
+    """What runs already goes on; what does not has its own time to become healthy, counted from here.
+
+    What this claim itself began a moment ago has that time already, and was told of: a request may be waiting.
+    """
+    if seen.begun:
+        outside.start(seen.activation)
+        return outside.workspace
+    runs = outside.house.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
+    with outside.house.database.transaction() as session:
+        if not ours(session, outside.workspace):
+            return None
+        if not runs:
+            activations.restarting(session, seen.activation.ref)
+        tell(session, outside.workspace, Step.START, STARTING)
+    outside.start(seen.activation)
+    return outside.workspace
+
+
+def await_health(outside: Outside, seen: Seen) -> Workspace | None:
+    """Not healthy yet: wait, unless its process ended or its time is over."""
+    runtime, limit = seen.runtime, outside.briefing.app.health.start_timeout
+    if runtime is None:
+        raise Wait(0.0)
+    if runtime.life in (Life.EXITED, Life.ABSENT):
+        message = f"the application ended: {runtime.message}" + (f" | {runtime.tail}" if runtime.tail else "")
+        if runtime.permanent:
+            raise PermanentError(message, reason=runtime.reason or "exited")
+        raise TemporaryError(message, reason=runtime.reason or "exited")
+    with outside.house.database.transaction() as session:
+        running = (clock.now(session).real - seen.activation.started_real_at).total_seconds()
+    if running > limit:
+        where = f"at {runtime.address}{outside.briefing.app.health.path}" if runtime.address else ""
+        message = f"the application did not become healthy {where} within {limit:.0f} s: see inn app check"
+        raise PermanentError(f"{message}{' | ' + runtime.tail if runtime.tail else ''}", reason="never-healthy")
+    raise Wait(0.003 if running < 2 else 0.05, hold=running < 10)  # noqa: PLR2004 - seconds; a slow start gives the worker back
+
+
+def publish(outside: Outside, seen: Seen) -> Workspace | None:
+    runtime, workspace = seen.runtime, outside.workspace
+    if runtime is None or runtime.address is None:
+        raise Wait(0.0)
+    risen = workspace.state is not State.ACTIVE
+    with outside.house.database.transaction() as session:
+        now = clock.now(session)
+        columns: dict[str, object] = {"state": State.ACTIVE.value, "problem": None, "attempts": 0, "operation_id": None}
+        if risen:
+            columns["state"] = lifecycle.after(workspace.state, Event.READY).value
+            columns |= {"activated_at": now.business, "deactivated_at": None}
+            columns["idle_due_at"] = idleness.sleeps_at(activated_at=now.business, last_traffic_at=None)
+        changed = workspaces.record(session, workspace, **columns)
+        if changed is None:
+            return None
+        # Requests wait for this: nothing is waited for between the statements.
+        with session.pipeline():
+            activations.ready(session, workspace.activation, address=runtime.address, pid=runtime.pid)
+            tell(session, workspace, Step.PUBLISH, "It is healthy and open")
+            operations.finish(session, workspace.operation_id)
+            note(session, workspace, "workspace.active" if risen else "workspace.restarted", changed)
+            routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=runtime.address)
+        return changed
