@@ -48,7 +48,11 @@ WRONG: dict[str, tuple[str, Callable[[Admin], object], str]] = {
         lambda admin: _run(admin, "UPDATE breakers SET opened_at = business_now(), reason = 'many'"),
         "inn breaker reset",
     ),
-    "no gateway": ("gateways", lambda admin: _run(admin, "DELETE FROM gateways"), "inn serve gateway"),
+    "no gateway": (
+        "gateways",
+        lambda admin: _run(admin, "UPDATE gateways SET ended_real_at = clock_timestamp()"),
+        "inn serve gateway",
+    ),
     "a silent gateway": (
         "gateways",
         lambda admin: _run(admin, "UPDATE gateway_reads SET real_at = real_at - interval '2 minutes'"),
