@@ -244,11 +244,19 @@ def test_a_kill_inside_initdb_leaves_nothing_that_looks_like_data(make: Make, tm
 
 def _kill_group_once(seen: Callable[[], object]) -> None:
     """Kill the session of the process that began the first thing seen, initdb included."""
-    eventually(seen, poll=0.002)
-    me = psutil.Process()
-    for process in me.children():
-        if os.getsid(process.pid) == process.pid and "EmbeddedPostgres" in " ".join(process.cmdline()):
-            os.killpg(process.pid, signal.SIGKILL)
+
+    def killed() -> bool:
+        if not seen():
+            return False
+        for process in psutil.Process().children():
+            # Another test's child may end while we look at it.
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == process.pid and "EmbeddedPostgres" in " ".join(process.cmdline()):
+                    os.killpg(process.pid, signal.SIGKILL)
+                    return True
+        return False
+
+    eventually(killed, poll=0.002)
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
