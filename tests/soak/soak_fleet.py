@@ -60,7 +60,7 @@ def jump(hours: float) -> Callable[[Stage], Stage]:
 
 def outage(stage: Stage) -> Stage:
     """No reading for longer than 60 s of real time; the clock is sound, so purges whose time has come may go."""
-    stage.gateway.silent.set()
+    stage.gateway.silence()
     with psycopg.connect(stage.site.state_dsn, autocommit=True) as state:
         state.execute("UPDATE gateway_reads SET real_at = real_at - interval '61 seconds'")
         state.execute("UPDATE workspaces SET retention_due_at = retention_due_at + interval '1 year'")

@@ -57,6 +57,11 @@ class TableGateway:
             )
             self._connection.execute("SELECT pg_notify('wake', %s)", (workspace_id,))
 
+    def silence(self) -> None:
+        """Say nothing from here on; what was being said has been committed when this returns."""
+        with self._lock:
+            self.silent.set()
+
     def read(self) -> int:
         """One reading of all counters; its number."""
         with self._lock, self._connection.transaction():
@@ -83,9 +88,10 @@ class TableGateway:
             listener.execute("LISTEN reads")
             seen: dict[str, int] = {}
             while not self._stop.is_set():
-                if not self.silent.is_set():
-                    with self._lock, self._connection.transaction():
-                        self._catch_up(seen)
+                with self._lock:
+                    if not self.silent.is_set():
+                        with self._connection.transaction():
+                            self._catch_up(seen)
                 for _ in listener.notifies(timeout=0.02, stop_after=1):
                     pass
 
