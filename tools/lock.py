@@ -2,7 +2,7 @@
 
 runtime.txt is what the product imports, local.txt adds what `make dev` starts, dev.txt adds what tests and checks need.
 Each is a superset of the one before, with the same versions, so that one virtual environment can grow from one to the
-next. Pins are kept unless a dependency needs a newer one; `make lock ARGS=--upgrade` takes the newest of everything.
+next. The rest are for images (infra/images), parts of dev.txt each. Pins are kept unless a dependency needs a newer one; `make lock ARGS=--upgrade` takes the newest of everything.
 """
 
 import itertools
@@ -20,10 +20,15 @@ REQUIREMENTS = ROOT / "requirements"
 UV = Path(sys.executable).with_name("uv")
 
 # Largest first: the others take their versions from it.
+PROJECT = str(ROOT / "pyproject.toml")
 SETS: dict[str, list[str]] = {
-    "dev": ["--extra", "local", "--extra", "dev", "--group", "build"],
-    "local": ["--extra", "local", "--group", "build"],
-    "runtime": [],
+    "dev": [PROJECT, "--extra", "local", "--extra", "dev", "--group", "build"],
+    "local": [PROJECT, "--extra", "local", "--group", "build"],
+    "evaluation": [PROJECT, "--extra", "evaluation"],
+    "gateway": [PROJECT, "--extra", "gateway"],
+    "runtime": [PROJECT],
+    "sample": ["--group", "sample"],
+    "build": ["--group", "build"],
 }
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
@@ -32,9 +37,9 @@ PLATFORMS = [("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darw
 HEADER = "# Written by `make lock` from pyproject.toml: change that, not this.\n"
 
 
-def compile_set(name: str, extras: list[str], output: Path, *arguments: str) -> None:
+def compile_set(name: str, sources: list[str], output: Path, *arguments: str) -> None:
     print(f"resolving {name} ...", flush=True)
-    command: list[str | Path] = [UV, "pip", "compile", ROOT / "pyproject.toml", *extras]
+    command: list[str | Path] = [UV, "pip", "compile", *sources]
     command += ["--quiet", "--universal", "--python-version", PYTHONS[0], "--generate-hashes"]
     command += ["--only-binary", ":all:", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
     subprocess.run([*command, "--output-file", output, *arguments], check=True, cwd=ROOT)
@@ -78,12 +83,12 @@ def main() -> None:
     REQUIREMENTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         everything = Path(folder, "dev.txt")
-        for name, extras in SETS.items():
+        for name, sources in SETS.items():
             output = Path(folder, f"{name}.txt")
             if (REQUIREMENTS / output.name).exists():
                 shutil.copy(REQUIREMENTS / output.name, output)  # uv keeps the pins it finds there
             arguments = upgrade if name == "dev" else ["--upgrade", "--constraint", str(everything)]
-            compile_set(name, extras, output, *arguments)
+            compile_set(name, sources, output, *arguments)
         for name in SETS:
             text = tidy(Path(folder, f"{name}.txt").read_text())
             (REQUIREMENTS / f"{name}.txt").write_text(text)
