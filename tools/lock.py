@@ -2,7 +2,8 @@
 
 runtime.txt is what the product imports, local.txt adds what `make dev` starts, dev.txt adds what tests and checks need.
 Each is a superset of the one before, with the same versions, so that one virtual environment can grow from one to the
-next. The rest are for images (infra/images), parts of dev.txt each. Pins are kept unless a dependency needs a newer one; `make lock ARGS=--upgrade` takes the newest of everything.
+next. The others are parts of them for images (infra/images). Pins are kept unless a dependency needs a newer one;
+`make lock ARGS=--upgrade` takes the newest of everything.
 """
 
 import itertools
