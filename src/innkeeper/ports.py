@@ -131,8 +131,24 @@ class Mailer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key-encryption keys at hand. ``ids``: of all that open, the one that seals first.
+
+    ``header``: what everything that is sealed now begins with. Its length is the same for every key of one box.
+    """
+
+    ids: tuple[str, ...]
+    header: bytes
+
+    @property
+    def sealing(self) -> str:
+        """Id of the key that seals."""
+        return self.ids[0]
+
+
 class SecretBox(Protocol):
-    """Seals small secrets at rest under a key-encryption key."""
+    """Seals small secrets at rest under a key-encryption key; opens also what older keys have sealed."""
 
     def seal(self, plaintext: bytes, *, context: str) -> bytes:
         """Ciphertext that only opens with the same ``context`` (which row it belongs to)."""
@@ -140,6 +156,14 @@ class SecretBox(Protocol):
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
         """The plaintext; ``PermanentError`` if it was altered, moved to another row or the key is not there."""
+        ...
+
+    def keys(self) -> Keys:
+        """Which keys there are now, read anew; ``PermanentError`` when they cannot be read."""
+        ...
+
+    def key_of(self, sealed: bytes) -> str:
+        """Id of the key that it was sealed under, by its header alone; of any text, without a refusal."""
         ...
 
 

@@ -17,7 +17,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as TickExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from innkeeper.control import clockwatch, notices, passage, sweeps, wakes
+from innkeeper.control import clockwatch, notices, passage, reseal, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.errors import InnkeeperError, TemporaryError
@@ -163,6 +163,9 @@ class Worker:
             self._sweeping.release()
         return True
 
+    def _reseal(self) -> None:
+        reseal.step(self.house, stopping=self.stopping.is_set)
+
     def _prune(self) -> None:
         with self.house.database.transaction() as session:
             traffic.prune(session)
@@ -193,6 +196,7 @@ class Worker:
             (self._sweep, every.sweep_every),
             (self._pass_time, 0.2),
             (self._read_clocks, every.sweep_every),
+            (self._reseal, every.sweep_every),
             (self._prune, 30.0),
             (self._renew, leases.RENEW_EVERY),
         ]

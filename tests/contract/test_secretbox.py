@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from innkeeper.adapters.keyfile import KeyFile
+from innkeeper.adapters.keyfile import KeyFile, exposed, new_line
 from innkeeper.model.errors import PermanentError
 from innkeeper.ports import SecretBox
 
@@ -49,6 +49,14 @@ def test_nothing_cut_off_opens(box: SecretBox):
     for length in range(len(sealed)):
         with pytest.raises(PermanentError):
             box.open(sealed[:length], context="a")
+
+
+def test_it_says_which_keys_there_are_and_which_sealed_what(box: SecretBox):
+    keys, sealed = box.keys(), box.seal(b"x", context="a")
+    assert box.key_of(sealed) == keys.sealing == keys.ids[0]
+    assert sealed.startswith(keys.header)
+    assert box.key_of(keys.header) == keys.sealing
+    assert box.key_of(b"") not in keys.ids
 
 
 # --- the key file itself ----------------------------------------------------------------------------------------------
@@ -111,9 +119,63 @@ def test_an_older_key_still_opens_and_the_first_one_seals(tmp_path: Path):
     older = KeyFile.create(path)
     sealed = older.seal(b"x", context="a")
     path.write_bytes(b"newkey01 " + base64.b64encode(secrets.token_bytes(32)) + b"\n" + path.read_bytes())
-    both = KeyFile(path)
+    both, before = KeyFile(path), path.read_bytes().splitlines(keepends=True)[1]
     assert both.open(sealed, context="a") == b"x"
     again = both.seal(b"x", context="a")
     assert both.open(again, context="a") == b"x"
+    path.write_bytes(before)
     with pytest.raises(PermanentError, match="newkey01, which is not in"):
         older.open(again, context="a")
+
+
+def test_a_key_that_is_added_is_used_without_a_restart(tmp_path: Path):
+    path = tmp_path / "key"
+    box = KeyFile.create(path)
+    (first,) = box.keys().ids
+    sealed = box.seal(b"x", context="a")
+    path.write_text(new_line() + path.read_text())
+    again = box.seal(b"x", context="a")
+    assert box.key_of(again) != box.key_of(sealed) == first
+    assert again.startswith(box.keys().header)
+    assert {box.open(one, context="a") for one in (sealed, again)} == {b"x"}
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(PermanentError, match=f"{first}, which is not in"):
+        box.open(sealed, context="a")
+
+
+def test_a_file_that_breaks_leaves_its_keys_in_use_and_is_said(tmp_path: Path):
+    path = tmp_path / "key"
+    box = KeyFile.create(path)
+    sealed = box.seal(b"x", context="a")
+    path.write_text("nonsense\n")
+    assert box.open(sealed, context="a") == b"x"
+    assert box.open(box.seal(b"y", context="a"), context="a") == b"y"
+    with pytest.raises(PermanentError, match="line 1 is not a key"):
+        box.keys()
+    path.unlink()
+    assert box.open(sealed, context="a") == b"x"
+
+
+def test_two_keys_of_one_id_are_refused(tmp_path: Path):
+    path = tmp_path / "key"
+    KeyFile.create(path)
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(PermanentError, match="two keys with the id"):
+        KeyFile(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "reader", "refused"),
+    [
+        (0o600, 1000, 1000, False),
+        (0o400, 1000, 1000, False),
+        (0o440, 0, 1000, False),  # a mounted Secret, for the pod's group
+        (0o440, 1000, 1000, True),
+        (0o440, 0, 0, True),
+        (0o460, 0, 1000, True),
+        (0o444, 0, 1000, True),
+        (0o404, 0, 1000, True),
+    ],
+)
+def test_who_else_may_read_it(*, mode: int, owner: int, reader: int, refused: bool):
+    assert exposed(mode, owner=owner, reader=reader) is refused

@@ -21,6 +21,7 @@ from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import ActivationRef, Customer, TenantDatabase
 from innkeeper.ports import ActivationSpec
 from innkeeper.store import instances
+from innkeeper.store.locks import held
 from innkeeper.store.session import Database
 from support.admin import Admin, Served, admin_on, serving
 from support.cli import Run, run_here
@@ -93,7 +94,7 @@ def test_a_check_whose_process_died_is_ended_and_cleaned_up(whole: Admin, house:
     assert whole.get("/v1/drift").json()["items"] == []  # it may be running
 
     runner = CheckRunner(whole.services)
-    with checks._held(house.database, asked.operation.id) as mine:  # somebody runs it: nothing is touched
+    with held(house.database, asked.operation.id) as mine:  # somebody runs it: nothing is touched
         assert mine
         runner._recover()
         assert server.inventory() == [asked.workspace_id]

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import psycopg
 
-from innkeeper.control import drift, notices, passage, sweeps, wakes
+from innkeeper.control import drift, notices, passage, reseal, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.errors import InnkeeperError
@@ -36,7 +36,7 @@ class Crew:
     failures: list[str] = field(default_factory=list)
     ticks: tuple[str, ...] = (
         *("wakes", "fold", "idle", "notices", "retain", "passage", "converge", "lift", "remove", "watch"),
-        "drift",
+        *("reseal", "drift"),
     )
 
     def __post_init__(self) -> None:
@@ -108,6 +108,7 @@ class Crew:
             "lift": lambda: sweeps.lift_refusals(house),
             "remove": lambda: sweeps.remove_the_ended(house),
             "watch": lambda: sweeps.watch_the_awake(house),
+            "reseal": lambda: reseal.step(house),
             "drift": lambda: drift.report(house.database, runtime=house.runtime, servers=house.servers),
         }
         acts[tick]()

@@ -124,7 +124,7 @@ def i6_one_key_one_effect(s: Snapshot) -> Iterator[str]:
     for key, found in by_key.items():
         if len(found) > 1:
             yield f"key {key} was answered with {sorted(found)}"
-    done = Counter(f"{o['requested_by']} {_action(o)} {o['workspace_id']}" for o in s.operations)
+    done = Counter(f"{o['requested_by']} {_action(o)} {o['workspace_id'] or o['id']}" for o in s.operations)
     told = Counter(f"{row.actor} {row.action} {row.target}" for row in s.audit)
     for what, count in done.items():
         if told[what] != count and " clock.advance " not in what:

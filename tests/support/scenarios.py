@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from innkeeper.adapters.keyfile import KeyFile, new_line
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
-from innkeeper.control import appspec
+from innkeeper.control import appspec, reseal
 from innkeeper.control import clock as clock_verbs
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
@@ -123,6 +124,10 @@ class Stage:
 
         self.crew.persist(act, lambda: None, context="logs")
 
+    def resealing(self) -> Operation | None:
+        """The newest sealing again that was asked for."""
+        return next((one for one in self._operations() if one.kind == reseal.KIND), None)
+
     def _exists(self) -> Operation | None:
         found = self._operations()
         return found[0] if found else None
@@ -208,6 +213,33 @@ def _create_and_look(stage: Stage) -> None:
     stage.read_logs()
 
 
+def _new_key_first(stage: Stage) -> None:
+    """Awake; a further key stands first in the key file, which begins to seal."""
+    stage.awake()
+    path = stage.folder / "key"
+    path.write_text(new_line() + path.read_text())
+
+
+def _reseal(stage: Stage) -> None:
+    def act(house: House) -> object:
+        with house.database.transaction() as session:
+            return reseal.ask(session, actor="test", box=house.box)
+
+    stage.crew.persist(act, stage.resealing, context="ask reseal")
+    # Meanwhile it sleeps, wakes and is given a key under the new one.
+    stage.ask(Request.DEACTIVATE)
+    stage.crew.until(lambda: stage.state == "deactivated")
+    _wake(stage)
+
+
+def _resealed(stage: Stage) -> bool:
+    box = KeyFile(stage.folder / "key")
+    with stage.house.database.transaction() as session:
+        older = [use for use in reseal.status(session, box) if not use.sealing]
+    asked = stage.resealing()
+    return stage.state == "active" and asked is not None and asked.state == "done" and not any(u.total for u in older)
+
+
 def _failed(stage: Stage) -> bool:
     workspace = stage.workspace
     return stage.state == "deactivated" and workspace.problem is not None and workspace.problem.permanent
@@ -277,5 +309,12 @@ SCENARIOS = [
         _suspend_and_resume,
         lambda stage: stage.state == "active",
         frozenset({*_RISE, *_FALL}),
+    ),
+    Scenario(
+        "reseal",
+        _new_key_first,
+        _reseal,
+        _resealed,
+        frozenset({"SecretBox.keys", "SecretBox.key_of", "SecretBox.open", "SecretBox.seal"}),
     ),
 ]

@@ -19,6 +19,7 @@ from innkeeper.admin.routes import (
     instances,
     operations,
     process,
+    secrets,
     tokens,
     workspace_details,
     workspaces,
@@ -27,7 +28,7 @@ from innkeeper.admin.services import AdminServices
 from innkeeper.admin.streams import Streams
 
 # Matched in this order: what is asked most often first.
-_ROUTERS = (workspaces, workspace_details, operations, customers, instances, apps, audit, tokens, fleet)
+_ROUTERS = (workspaces, workspace_details, operations, customers, instances, apps, audit, tokens, secrets, fleet)
 
 
 def create_admin(services: AdminServices) -> FastAPI:

@@ -143,7 +143,7 @@ class Call:
             tokens.refused(session, actor=actor, action=f"{self.request.method} {self.request.url.path[:200]}", why=why)
 
     def _keyed(self, session: Session, actor: str, key: str, effect: Callable[[Session, str], Reply]) -> Response:
-        box, context = self.services.box, f"idempotency/{actor}/{key}"
+        box, context = self.services.box, idempotency.context(actor, key)
         before = idempotency.claim(session, actor=actor, key=key, request_hash=self._fingerprint())
         if before is not None:
             body = box.open(before.body, context=context)

@@ -186,6 +186,19 @@ class SecretNames(Sent):
     items: list[str]
 
 
+class KeyUse(Sent):
+    key: str
+    present: bool = Field(description="It is in the key file")
+    sealing: bool = Field(description="What is sealed now is sealed under it")
+    secrets: int
+    activation_keys: int
+    kept_answers: int
+
+
+class KeyUses(Sent):
+    items: list[KeyUse]
+
+
 class Instance(Sent):
     id: str
     name: str

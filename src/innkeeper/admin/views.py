@@ -8,10 +8,12 @@ from innkeeper.control.clock import Shown
 from innkeeper.control.drift import Finding
 from innkeeper.control.explain import Fact, Why
 from innkeeper.control.purges import Preview
+from innkeeper.control.reseal import KeyUse
 from innkeeper.model.audit import AuditRow
 from innkeeper.model.domain import Domain
 from innkeeper.model.token import Token
 from innkeeper.model.workspace import Customer, Instance, Operation
+from innkeeper.store.sealed import PLACES
 
 Json = dict[str, Any]
 
@@ -207,6 +209,11 @@ def preview(row: Preview) -> Json:
         "purge_at": when(row.purge_at),
         "destroys": list(row.destroys),
     }
+
+
+def key_use(row: KeyUse) -> Json:
+    counts = {place.what.replace(" ", "_"): row.sealed.get(place.what, 0) for place in PLACES}
+    return {"key": row.id, "present": row.present, "sealing": row.sealing} | counts
 
 
 def finding(row: Finding) -> Json:

@@ -142,6 +142,7 @@ def _installation(inn: Inn) -> Iterator[Finding]:
         return
     yield Finding("ok", "token", "it is known there")
     yield _clock(clock)
+    yield from _keys(client.get("/v1/secrets")["items"])
     yield _breaker(client.get("/v1/breaker"))
     yield from _gateways(client.items("/v1/gateways"), now=clock["real"])
     yield from _instances(client.items("/v1/instances"))
@@ -154,6 +155,21 @@ def _clock(clock: Json) -> Finding:
         return Finding("ok", "clock", f"it is {text(clock['business'])} in business time")
     found = f"in doubt since {text(clock['in_doubt_since'])}: {clock['doubt']}"
     return Finding("wrong", "clock", found, "inn clock show, then inn clock accept")
+
+
+def _keys(keys: list[Json]) -> Iterator[Finding]:
+    for one in keys:
+        needed = one["secrets"] + one["activation_keys"] + one["kept_answers"]
+        what = f"key {one['key']}"
+        if not one["present"]:
+            found = f"{what} is not in the key file, and {needed} values are sealed under it"
+            yield Finding("wrong", "keys", found, "put that key's line back into the key file, then inn secrets reseal")
+        elif one["sealing"]:
+            yield Finding("ok", "keys", f"{what} seals: {needed} values are under it")
+        elif needed:
+            yield Finding("note", "keys", f"{needed} values are still sealed under {what}", "inn secrets reseal")
+        else:
+            yield Finding("note", "keys", f"{what} seals nothing", "make it the key file's first line, or remove it")
 
 
 def _breaker(breaker: Json) -> Finding:

@@ -33,6 +33,7 @@ NOUNS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "drift": ("fleet:drift", "Where rows and the outside differ."),
         "audit": ("audit:audit", "Who did what; verified and exported."),
         "token": ("tokens:token", "API tokens."),
+        "secrets": ("secrets:secrets", "Secrets sealed at rest: their keys, and changing them."),
         "db": ("production:db", "The state database: upgrade, status."),
         "serve": ("production:serve", "Production entry points: admin, hub, worker, gateway."),
     }

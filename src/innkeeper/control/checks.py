@@ -4,8 +4,8 @@ Called by the admin API. The process that runs a check holds an advisory lock of
 a check whose process ended is told from one that runs: ``recover`` ends it, and removes what it made.
 """
 
-from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from innkeeper.model.errors import InnkeeperError, NoCapacity
 from innkeeper.model.workspace import Instance, Operation
 from innkeeper.ports import DatabaseServers, Health, Runtime
 from innkeeper.store import audit, instances, operations
+from innkeeper.store.locks import held
 from innkeeper.store.session import Database, Session
 
 log = structlog.get_logger()
@@ -83,7 +84,7 @@ def ask(session: Session, *, actor: str, app: App) -> Asked:
 
 def run(tools: Tools, asked: Asked, *, stopping: Callable[[], bool]) -> None:
     """Run a check to its end, each result a step of the operation; what fails the check fails the operation."""
-    with _held(tools.database, asked.operation.id) as mine:
+    with held(tools.database, asked.operation.id) as mine:
         if not mine:
             return
         failed = 0
@@ -109,7 +110,7 @@ def recover(tools: Tools) -> None:
             "SELECT id, detail FROM operations WHERE kind = %s AND state = 'running'", (KIND,)
         ).fetchall()
     for row in left:
-        with _held(tools.database, row["id"]) as mine:
+        with held(tools.database, row["id"]) as mine:
             if mine:
                 log.warning("check.abandoned", operation=row["id"])
                 _remove(tools, row["detail"])
@@ -140,11 +141,3 @@ def _end(database: Database, operation_id: str, failure: str | None) -> None:
     with database.transaction() as session:
         error = None if failure is None else {"type": KIND, "detail": failure}
         operations.finish(session, operation_id, error=error)
-
-
-@contextmanager
-def _held(database: Database, operation_id: str) -> Generator[bool]:
-    """Hold the check's lock on a connection of its own, which ends with the process; False: another has it."""
-    with database.listen(()) as connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (operation_id,)).fetchone()
-        yield bool(row and row[0])

@@ -62,6 +62,11 @@ def record(session: Session, *, actor: str, key: str, answer: Answer) -> None:
     )
 
 
+def context(actor: str, key: str) -> str:
+    """What binds a sealed answer to its row."""
+    return f"idempotency/{actor}/{key}"
+
+
 def prune(session: Session) -> None:
     """Drop answers that are not repeated any more. Called by a sweep."""
     session.execute("DELETE FROM idempotency WHERE created_real_at < clock_timestamp() - %s", (KEPT,))

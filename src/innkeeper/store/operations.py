@@ -77,6 +77,19 @@ def page(
     return [_operation(row) for row in rows]
 
 
+def resealing(session: Session) -> Operation | None:
+    """The sealing again that is under way."""
+    row = session.execute(
+        f"SELECT {_COLUMNS} FROM operations WHERE state = 'running' AND kind = 'secrets.reseal'"
+    ).fetchone()
+    return None if row is None else _operation(row)
+
+
+def one_asker(session: Session, kind: str) -> None:
+    """Who asks for an operation of which there is one at a time waits here for whoever is asking for it."""
+    session.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"ask {kind}",))
+
+
 def events(session: Session, operation_id: str, *, after: int = 0) -> list[dict[str, Any]]:
     """Steps behind number ``after``: ``seq``, ``at``, ``step``, ``message``."""
     return session.execute(
