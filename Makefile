@@ -14,7 +14,7 @@ WORKERS ?= logical --maxprocesses 8
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: dev
 dev: ## run the product on this machine; ARGS="--port 9000", ARGS=stop, ARGS=--help ...
@@ -25,6 +25,16 @@ dev: ## run the product on this machine; ARGS="--port 9000", ARGS=stop, ARGS=--h
 test: ## run the tests; T=tests/unit for some, ARGS="-k name -x" for pytest
 	$(SETUP) dev
 	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS) $(T)
+
+.PHONY: cluster
+cluster: ## a real single-node Kubernetes for the tests (root, Linux, Go); kept when it is whole
+	$(SETUP) dev
+	@exec $(BIN)/python infra/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## remove every trace of it but the built programs
+	$(SETUP) dev
+	@exec $(BIN)/python infra/cluster down
 
 .PHONY: soak
 soak: ## hours of faults, resumable, and a table of what was reached; SOAK_SEEDS=20 ARGS="-x"

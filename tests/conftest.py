@@ -12,6 +12,7 @@ settings.load_profile("innkeeper")
 pytest_plugins = [
     "support.admin",
     "support.cli",
+    "support.cluster",
     "support.gateway",
     "support.house",
     "support.loopback_only",

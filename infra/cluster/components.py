@@ -1,0 +1,237 @@
+"""What the cluster is made of: each program's command line and settings files. Called by supervisor.py and __main__.py.
+
+Why the flags that are not obvious:
+
+- kube-router ends at once when its node does not exist yet, and policies are then silently not enforced: it waits.
+- `restrict_oom_score_adj`: without CAP_SYS_RESOURCE a sandbox that asks for -998 dies ("can't get final child's PID").
+- `failCgroupV1`, `failSwapOn`: any machine will do. `cgroupRoot`: what is left of pods is told from the rest.
+- Image collection is off: images are loaded by hand, and no registry has them.
+- The API server listens on every address, because pods reach it at the bridge and people on loopback; machine.py shuts
+  it towards the outside. The other components listen on loopback or on the bridge.
+- No leader election: there is one of each, and a cluster at rest should write nothing.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import api
+from binaries import CNI_PLUGINS, program
+from paths import (
+    API_PORT,
+    BRIDGE,
+    CGROUP,
+    DATA,
+    HOST,
+    KUBECONFIG,
+    LOGS,
+    NODE,
+    PKI,
+    PODS,
+    RUN,
+    SANDBOX_IMAGE,
+    SERVICES,
+    SETTINGS,
+    SOCKET,
+)
+
+ETCD = "http://127.0.0.1:2379"
+DAEMONS = ("kube", "containerd", "runc", "kube-router", "coredns")
+"""The tools whose new build means a new cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A program that must always run. ``once``: what must hold before it is started, at any time."""
+
+    name: str
+    arguments: tuple[str, ...]
+    once: Callable[[], bool] = lambda: True
+
+    def command(self) -> list[str]:
+        return [program(self.name), *self.arguments]
+
+
+def components() -> tuple[Component, ...]:
+    kubeconfig = f"--kubeconfig={KUBECONFIG}"
+    kubelet_client = (f"--kubelet-client-certificate={PKI}/admin.crt", f"--kubelet-client-key={PKI}/admin.key")
+    return (
+        Component(
+            "etcd",
+            (
+                f"--data-dir={DATA}/etcd",
+                f"--listen-client-urls={ETCD}",
+                f"--advertise-client-urls={ETCD}",
+                "--listen-peer-urls=http://127.0.0.1:2380",
+                "--unsafe-no-fsync",
+            ),
+        ),
+        Component(
+            "kube-apiserver",
+            (
+                f"--etcd-servers={ETCD}",
+                f"--secure-port={API_PORT}",
+                "--bind-address=0.0.0.0",
+                f"--advertise-address={HOST}",
+                f"--tls-cert-file={PKI}/server.crt",
+                f"--tls-private-key-file={PKI}/server.key",
+                f"--client-ca-file={PKI}/ca.crt",
+                *kubelet_client,
+                "--kubelet-preferred-address-types=InternalIP",
+                f"--service-account-key-file={PKI}/sa.key",
+                f"--service-account-signing-key-file={PKI}/sa.key",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-cluster-ip-range={SERVICES}",
+                "--authorization-mode=Node,RBAC",
+                "--allow-privileged",
+                f"--audit-policy-file={SETTINGS}/audit.json",
+                f"--audit-log-path={LOGS}/audit.log",
+                "--audit-log-maxsize=100",
+                "--audit-log-maxbackup=1",
+            ),
+        ),
+        Component("containerd", (f"--config={SETTINGS}/containerd.toml",)),
+        Component(
+            "kube-controller-manager",
+            (
+                kubeconfig,
+                f"--service-account-private-key-file={PKI}/sa.key",
+                f"--root-ca-file={PKI}/ca.crt",
+                f"--cluster-signing-cert-file={PKI}/ca.crt",
+                f"--cluster-signing-key-file={PKI}/ca.key",
+                "--use-service-account-credentials",
+                "--leader-elect=false",
+                "--bind-address=127.0.0.1",
+            ),
+            once=api.answers,
+        ),
+        Component("kube-scheduler", (kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1"), once=api.answers),
+        Component(
+            "kubelet",
+            (
+                kubeconfig,
+                f"--config={SETTINGS}/kubelet.json",
+                f"--root-dir={DATA}/kubelet",
+                f"--hostname-override={NODE}",
+                f"--node-ip={HOST}",
+            ),
+            once=lambda: SOCKET.exists() and api.answers(),
+        ),
+        Component(
+            "kube-proxy",
+            (
+                kubeconfig,
+                f"--hostname-override={NODE}",
+                "--proxy-mode=nftables",
+                f"--cluster-cidr={PODS}",
+                "--healthz-bind-address=127.0.0.1:10256",
+            ),
+            once=api.node_exists,
+        ),
+        Component("coredns", ("-conf", f"{SETTINGS}/Corefile"), once=api.answers),
+        Component(
+            "kube-router",
+            (
+                kubeconfig,
+                "--run-router=false",
+                "--run-firewall=true",
+                "--run-service-proxy=false",
+                f"--hostname-override={NODE}",
+                f"--service-cluster-ip-range={SERVICES}",
+            ),
+            once=api.node_exists,
+        ),
+    )
+
+
+def write_settings() -> None:
+    (SETTINGS / "cni").mkdir(parents=True)
+    (SETTINGS / "containerd.toml").write_text(_containerd())
+    (SETTINGS / "Corefile").write_text(_corefile())
+    (SETTINGS / "kubelet.json").write_text(json.dumps(_kubelet(), indent=2))
+    (SETTINGS / "audit.json").write_text(json.dumps(_audit(), indent=2))
+    (SETTINGS / "cni" / "10-pods.conflist").write_text(json.dumps(_pod_network(), indent=2))
+
+
+def _audit() -> dict[str, object]:
+    """What service accounts other than Kubernetes' own asked for: a test compares it with the chart's role."""
+    own = ["system:serviceaccounts:kube-system", "system:nodes"]
+    rules = [
+        {"level": "None", "userGroups": own},
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"], "omitStages": ["RequestReceived"]},
+        {"level": "None"},
+    ]
+    return {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}
+
+
+def _kubelet() -> dict[str, object]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": HOST,
+        "authentication": {"x509": {"clientCAFile": str(PKI / "ca.crt")}},
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{CGROUP}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "enforceNodeAllocatable": [],
+        "evictionHard": {"imagefs.available": "0%", "nodefs.available": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "serializeImagePulls": False,
+        "makeIPTablesUtilChains": False,
+        "clusterDomain": "cluster.local",
+        "clusterDNS": [HOST],
+        "maxPods": 250,
+        "podLogsDir": str(LOGS / "pods"),
+        "volumePluginDir": str(DATA / "volume-plugins"),
+    }
+
+
+def _pod_network() -> dict[str, object]:
+    addresses = {
+        "type": "host-local",
+        "dataDir": str(DATA / "addresses"),
+        "ranges": [[{"subnet": PODS, "rangeStart": "10.244.0.10"}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    bridge = {"type": "bridge", "bridge": BRIDGE, "isGateway": True, "ipMasq": True, "hairpinMode": True}
+    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge | {"ipam": addresses}, ports]}
+
+
+def _corefile() -> str:
+    return f""".:53 {{
+  bind {HOST}
+  kubernetes cluster.local {{
+    kubeconfig {KUBECONFIG}
+  }}
+  cache 5
+}}
+"""
+
+
+def _containerd() -> str:
+    plugins = next((folder for folder in CNI_PLUGINS if (folder / "bridge").exists()), CNI_PLUGINS[0])
+    runtime = "plugins.'io.containerd.cri.v1.runtime'"
+    return f"""version = 3
+root = '{DATA}/containerd'
+state = '{RUN}/containerd'
+[grpc]
+  address = '{SOCKET}'
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = '{SANDBOX_IMAGE}'
+[{runtime}]
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  netns_mounts_under_state_dir = true
+[{runtime}.cni]
+  bin_dirs = ['{plugins}']
+  conf_dir = '{SETTINGS}/cni'
+[{runtime}.containerd.runtimes.runc]
+  runtime_type = 'io.containerd.runc.v2'
+[{runtime}.containerd.runtimes.runc.options]
+  BinaryName = '{Path(program("runc"))}'
+  SystemdCgroup = false
+"""

@@ -1,0 +1,3 @@
+module innkeeper.dev/cluster/probe
+
+go 1.26.0
