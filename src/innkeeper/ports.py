@@ -13,7 +13,7 @@ from typing import Protocol
 
 from innkeeper.model.app import App
 from innkeeper.model.observed import DatabaseObservation, HealthAnswer, RuntimeObservation
-from innkeeper.model.workspace import ActivationRef, Address, Instance, TenantDatabase
+from innkeeper.model.workspace import ActivationRef, Address, Cluster, Instance, TenantDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,14 @@ class Runtime(Protocol):
 
     def logs(self, ref: ActivationRef, *, follow: bool = False) -> Iterator[str]:
         """Lines of the activation's output, oldest first; ``follow`` goes on until it has ended."""
+        ...
+
+
+class Runtimes(Protocol):
+    """Gives the runtime behind a cluster row."""
+
+    def runtime(self, cluster: Cluster) -> Runtime:
+        """Connections and watches are pooled inside; the same cluster gives the same runtime."""
         ...
 
 

@@ -23,6 +23,7 @@ from innkeeper.ports import ActivationSpec
 from innkeeper.store import instances
 from innkeeper.store.locks import held
 from innkeeper.store.session import Database
+from support import house as h
 from support.admin import Admin, Served, admin_on, serving
 from support.cli import Run, run_here
 from support.house import ask, create, drive, state_of
@@ -38,7 +39,7 @@ def whole(house: House, tmp_path: Path) -> Iterator[Admin]:
     with admin_on(
         house.database,
         tmp_path,
-        runtime=house.runtime,
+        runtimes=house.runtimes,
         servers=house.servers,
         health=house.health,
         box=house.box,
@@ -56,7 +57,7 @@ def inn_whole(whole: Admin) -> Iterator[Run]:
 def nothing_left(whole: Admin, house: House) -> bool:
     with house.database.transaction() as session:
         (instance,) = instances.everyone(session)
-    return not house.runtime.inventory() and not house.servers.server(instance).inventory()
+    return not h.runtime(house).inventory() and not house.servers.server(instance).inventory()
 
 
 def test_a_good_app_is_checked_from_the_command_line(inn_whole: Run, whole: Admin, house: House):
@@ -121,8 +122,8 @@ def test_drift_names_what_no_row_explains_and_what_is_missing(
     server.ensure_database(TenantDatabase.of(orphan, connections=5), fence=1)
     stray = ActivationRef("11111111deadbeef", 1)
     _start(house, stray)
-    house.runtime.stop(ActivationRef(shown["id"], 1), grace=1)
-    assert house.runtime.remove(ActivationRef(shown["id"], 1))
+    h.runtime(house).stop(ActivationRef(shown["id"], 1), grace=1)
+    assert h.runtime(house).remove(ActivationRef(shown["id"], 1))
 
     found = {(one["kind"], one["what"]) for one in whole.get("/v1/drift").json()["items"]}
     assert found == {("orphan", orphan), ("orphan", str(stray)), ("missing", f"ws-{shown['id']}-1")}
@@ -140,7 +141,7 @@ def test_logs_are_what_the_application_wrote(
 ):
     create(house, "acme", customer)
     drive(house, until=lambda: state_of(house, "acme") == "active")
-    runtime = house.runtime
+    runtime = h.runtime(house)
     assert isinstance(runtime, LocalRuntime)
     ref = ActivationRef(whole.get("/v1/workspaces/acme").json()["id"], 1)
     with runtime._output(ref).open("a") as output:
@@ -214,8 +215,8 @@ def _start(house: House, ref: ActivationRef) -> None:
 
     app = App("stray", "1", command=("/bin/sleep",), args=("60",), directory="/")
     values: dict[str, str] = {"url": "x", "slug": "x"}
-    house.runtime.start(ActivationSpec(ref, app, values, {}))
-    eventually(lambda: ref in house.runtime.inventory(), describe="the stray runs")
+    h.runtime(house).start(ActivationSpec(ref, app, values, {}))
+    eventually(lambda: ref in h.runtime(house).inventory(), describe="the stray runs")
 
 
 def _drop(secret: str, database: str) -> None:

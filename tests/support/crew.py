@@ -109,7 +109,7 @@ class Crew:
             "remove": lambda: sweeps.remove_the_ended(house),
             "watch": lambda: sweeps.watch_the_awake(house),
             "reseal": lambda: reseal.step(house),
-            "drift": lambda: drift.report(house.database, runtime=house.runtime, servers=house.servers),
+            "drift": lambda: drift.report(house.database, runtimes=house.runtimes, servers=house.servers),
         }
         acts[tick]()
 

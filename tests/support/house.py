@@ -27,14 +27,16 @@ from innkeeper.model.app import App
 from innkeeper.model.clockwatch import HostClock
 from innkeeper.model.domain import Domain
 from innkeeper.model.lifecycle import Request
-from innkeeper.model.workspace import Customer, Instance, Operation, Workspace
-from innkeeper.store import apps, clock, instances, leases, operations
+from innkeeper.model.workspace import Cluster, Customer, Instance, Operation, Workspace
+from innkeeper.ports import Runtime
+from innkeeper.store import apps, clock, clusters, instances, leases, operations
 from innkeeper.store import workspaces as workspace_rows
 from innkeeper.store.session import Database
 from support.state import Dsns
 from support.table_gateway import TableGateway
 from support.waiting import eventually
 
+CLUSTER = Cluster("cls-1", "local", "local", "", "open", 1000)
 SAMPLE = Path(innkeeper.sample.__file__).with_name("app.yaml")
 
 
@@ -53,7 +55,7 @@ def house(state: Database, pool_instance: Instance, tmp_path: Path) -> Iterator[
     runtime = LocalRuntime(tmp_path / "runtime")
     made = House(
         database=state,
-        runtime=runtime,
+        runtimes=OneRuntime(runtime),
         health=HttpHealth(),
         servers=servers,
         mailer=MailFolder(tmp_path / "mail", sender="innkeeper@localhost"),
@@ -80,9 +82,27 @@ def customer(house: House) -> Customer:
         )
 
 
-def register(house: House, instance: Instance, app: App) -> None:
+class OneRuntime:
+    """``ports.Runtimes`` of a house with one cluster."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def runtime(self, cluster: Cluster) -> Runtime:
+        assert cluster.id == CLUSTER.id
+        return self._runtime
+
+
+def runtime(house: House) -> Runtime:
+    """The one there is."""
+    return house.runtimes.runtime(CLUSTER)
+
+
+def register(house: House, instance: Instance, app: App, *clusters_: Cluster) -> None:
     with house.database.transaction() as session:
         instances.insert(session, instance)
+        for cluster in clusters_ or (CLUSTER,):
+            clusters.insert(session, cluster)
         apps.insert(session, app_id=f"app-{app.name}", name=app.name, version=app.version, spec=appspec.to_json(app))
 
 

@@ -18,7 +18,7 @@ from httpx2 import Response
 
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
-from innkeeper.control import apps, instances
+from innkeeper.control import apps, clusters, instances
 from innkeeper.hub.app import create_hub
 from innkeeper.hub.services import HubServices, HubSettings
 from innkeeper.model.domain import Domain
@@ -52,6 +52,7 @@ def furnish(database: Database) -> None:
     with database.transaction() as session:
         apps.add(session, actor="test", spec=APP)
         instances.add(session, actor="test", name="pool", host="127.0.0.1", port=5432, admin_secret="env:NOBODY")
+        clusters.add_local(session, actor="test")
 
 
 def away(_: Database) -> Any:

@@ -120,7 +120,7 @@ class Stage:
         """What the admin API does for ``inn workspace logs``."""
 
         def act(house: House) -> list[str]:
-            return list(house.runtime.logs(self.workspace.activation))
+            return list(h.runtime(house).logs(self.workspace.activation))
 
         self.crew.persist(act, lambda: None, context="logs")
 
@@ -251,6 +251,7 @@ def _nothing(stage: Stage) -> None:
 
 _RISE = {
     "SecretBox.open",
+    "Runtimes.runtime",
     "DatabaseServers.server",
     "DatabaseServer.open_login",
     "DatabaseServer.settle_login",

@@ -87,7 +87,7 @@ def ground(folder: Path) -> Generator[Ground]:
             secret.write_text(pool.dsn())
             house = House(
                 database=database,
-                runtime=runtime,
+                runtimes=h.OneRuntime(runtime),
                 health=HttpHealth(),
                 servers=servers,
                 mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),

@@ -32,6 +32,7 @@ from innkeeper.model.domain import Domain
 from innkeeper.store.session import Database
 from innkeeper.worker import Worker, WorkerSettings
 from support.faults import Faults, wrap
+from support.house import OneRuntime
 from support.waiting import eventually
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def work(setting: Setting) -> None:
     servers = PostgresServers()
     house = House(
         database=Database(setting.dsn, application="worker", size=12),
-        runtime=LocalRuntime(folder / "runtime"),
+        runtimes=OneRuntime(LocalRuntime(folder / "runtime")),
         health=HttpHealth(),
         servers=servers,
         mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),

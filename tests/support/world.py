@@ -76,7 +76,7 @@ def world(folder: Path, server: EmbeddedPostgres, databases: Databases) -> tuple
     secret.write_text(server.dsn())
     house = House(
         database=database,
-        runtime=runtime,
+        runtimes=h.OneRuntime(runtime),
         health=HttpHealth(),
         servers=servers,
         mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),

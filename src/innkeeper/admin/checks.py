@@ -17,12 +17,13 @@ AT_ONCE = 2
 
 
 class CheckRunner:
-    """``able``: this process reaches a runtime and the instances."""
+    """``able``: this process reaches the clusters and the instances."""
 
     def __init__(self, services: AdminServices) -> None:
         self._tools: Tools | None = None
-        if services.runtime is not None and services.servers is not None and services.health is not None:
-            self._tools = Tools(services.database, services.runtime, services.servers, services.health, services.domain)
+        runtimes, servers, health = services.runtimes, services.servers, services.health
+        if runtimes is not None and servers is not None and health is not None:
+            self._tools = Tools(services.database, runtimes, servers, health, services.domain)
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="check")
 

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from innkeeper.model.domain import Domain
-from innkeeper.ports import DatabaseServers, Health, Runtime, SecretBox
+from innkeeper.ports import DatabaseServers, Health, Runtimes, SecretBox
 from innkeeper.store.session import Database
 from innkeeper.store.signals import Signals
 
 
 @dataclass(frozen=True, slots=True)
 class AdminServices:
-    """``runtime``, ``servers`` and ``health`` only where this process reaches them: for logs, drift and checks of apps.
+    """``runtimes``, ``servers`` and ``health`` only where this process reaches them: for logs, drift, checks of apps.
 
     ``local``: local mode, which shows process ids. ``signals`` hears channel ``operation``; shared with the hub when
     both run in one process.
@@ -20,7 +20,7 @@ class AdminServices:
     box: SecretBox
     domain: Domain
     signals: Signals
-    runtime: Runtime | None = None
+    runtimes: Runtimes | None = None
     servers: DatabaseServers | None = None
     health: Health | None = None
     local: bool = False

@@ -6,9 +6,9 @@ from contextlib import ExitStack, contextmanager
 from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.mail import MailFolder
-from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.postgres import PostgresServers
 from innkeeper.bootstrap.local import MAIL_SENDER, OPERATOR_MAIL, Local
+from innkeeper.bootstrap.runtimes import RuntimesOfHouse
 from innkeeper.control.house import House
 from innkeeper.logs.redaction import Secret
 from innkeeper.model.domain import Domain
@@ -32,9 +32,11 @@ def opened_house(database: Database, house: HouseSettings, domain: Domain) -> Ge
     with ExitStack() as stack:
         servers = PostgresServers()
         stack.callback(servers.close)
+        runtimes = RuntimesOfHouse(house)
+        stack.callback(runtimes.close)
         yield House(
             database=database,
-            runtime=LocalRuntime(house.runtime_folder),
+            runtimes=runtimes,
             health=HttpHealth(),
             servers=servers,
             mailer=MailFolder(house.mail_folder, sender=house.mail_sender),

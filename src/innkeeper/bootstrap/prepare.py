@@ -16,7 +16,7 @@ from innkeeper.adapters.local.data_directory import write_private
 from innkeeper.adapters.local.leash import Tied
 from innkeeper.adapters.local.postgres_config import HOST
 from innkeeper.bootstrap.local import POOL_CONNECTIONS, POOL_DATABASES, STATE_DATABASE, Local
-from innkeeper.control import apps, appspec, instances, tokens
+from innkeeper.control import apps, appspec, clusters, instances, tokens
 from innkeeper.model.app import App
 from innkeeper.store import apps as app_rows
 from innkeeper.store import instances as instance_rows
@@ -28,7 +28,7 @@ ACTOR = "local"
 
 
 def prepare(local: Local, tied: Tied, *, app_file: Path | None) -> None:
-    """Database, roles, schema, instances, the app, the token. One line for the person about what changed."""
+    """Database, roles, schema, instances, cluster, app, token. One line for the person about what changed."""
     KeyFile.create(local.key_file)
     _make_database(local)
     schema.initialise(local.state_dsn("innkeeper_owner"), movable=True)
@@ -37,6 +37,7 @@ def prepare(local: Local, tied: Tied, *, app_file: Path | None) -> None:
         with database.transaction() as session:
             for number in local.data.pools():
                 _register_instance(session, local, f"pool-{number}")
+            clusters.add_local(session, actor=ACTOR)
             said = _register_app(session, app_file)
             _follow_issuer(session, local)
             _make_token(session, local)

@@ -20,7 +20,6 @@ from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local import issuer
 from innkeeper.adapters.local.leash import Tied
 from innkeeper.adapters.local.postgres_config import HOST
-from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
 from innkeeper.adapters.postgres import PostgresServers
 from innkeeper.admin import metrics
@@ -29,6 +28,7 @@ from innkeeper.admin.services import AdminServices
 from innkeeper.bootstrap.host_router import HostRouter
 from innkeeper.bootstrap.house import local_house, local_state, opened_state
 from innkeeper.bootstrap.local import ADMIN, HUB, MAIL, Local
+from innkeeper.bootstrap.runtimes import RuntimesOfHouse
 from innkeeper.hub.app import create_hub
 from innkeeper.hub.services import HubServices, HubSettings
 from innkeeper.logs.redaction import Secret
@@ -82,14 +82,14 @@ def opened_hub(shared: "Shared", public: PublicSettings, identity: IdentitySetti
 @contextmanager
 def opened_admin(shared: "Shared", house: HouseSettings, public: PublicSettings, *, local: bool) -> Generator[Edge]:
     """The operators' API."""
-    servers = PostgresServers()
+    servers, runtimes = PostgresServers(), RuntimesOfHouse(house)
     app = create_admin(
         AdminServices(
             database=shared.database,
             box=shared.box,
             domain=public.workspaces,
             signals=shared.signals,
-            runtime=LocalRuntime(house.runtime_folder),
+            runtimes=runtimes,
             servers=servers,
             health=HttpHealth(),
             local=local,
@@ -98,6 +98,7 @@ def opened_admin(shared: "Shared", house: HouseSettings, public: PublicSettings,
     try:
         yield Edge(app, app.state.streams.close)
     finally:
+        runtimes.close()
         servers.close()
 
 

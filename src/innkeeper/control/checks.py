@@ -14,13 +14,13 @@ import structlog
 from innkeeper.control import appcheck
 from innkeeper.control.appcheck import Ground
 from innkeeper.control.appcheck_findings import CheckResult
-from innkeeper.model import ids
+from innkeeper.model import ids, placement
 from innkeeper.model.app import App
 from innkeeper.model.domain import Domain
 from innkeeper.model.errors import InnkeeperError, NoCapacity
-from innkeeper.model.workspace import Instance, Operation
-from innkeeper.ports import DatabaseServers, Health, Runtime
-from innkeeper.store import audit, instances, operations
+from innkeeper.model.workspace import Cluster, Instance, Operation
+from innkeeper.ports import DatabaseServers, Health, Runtimes
+from innkeeper.store import audit, clusters, instances, operations
 from innkeeper.store.locks import held
 from innkeeper.store.session import Database, Session
 
@@ -37,6 +37,7 @@ class Asked:
     app: App
     workspace_id: str
     instance: Instance
+    cluster: Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +45,16 @@ class Tools:
     """What checks are run with."""
 
     database: Database
-    runtime: Runtime
+    runtimes: Runtimes
     servers: DatabaseServers
     health: Health
     domain: Domain
 
-    def ground(self, instance: Instance, workspace_id: str) -> Ground:
+    def ground(self, instance: Instance, cluster: Cluster, workspace_id: str) -> Ground:
         """Where the workspace of one check lives."""
         slug = f"check-{workspace_id}"
         return Ground(
-            runtime=self.runtime,
+            runtime=self.runtimes.runtime(cluster),
             health=self.health,
             server=self.servers.server(instance),
             instance=instance,
@@ -64,10 +65,12 @@ class Tools:
 
 
 def ask(session: Session, *, actor: str, app: App) -> Asked:
-    """Begin the operation; ``run`` does the rest after the commit. ``NoCapacity`` when no instance is open."""
+    """Begin the operation; ``run`` does the rest after the commit. ``NoCapacity``: no instance or cluster is open."""
     instance = next((one for one in instances.everyone(session) if one.state == "open"), None)
     if instance is None:
         raise NoCapacity("no instance is open to check on: add one with inn instance add, or uncordon one")
+    runnable = placement.Runnable(image=bool(app.image), command=bool(app.command))
+    cluster = placement.place_activation(loads=clusters.loads(session), app=runnable)
     workspace_id = ids.workspace_id()
     operation = operations.start(
         session,
@@ -75,11 +78,17 @@ def ask(session: Session, *, actor: str, app: App) -> Asked:
         kind=KIND,
         workspace_id=None,
         requested_by=actor,
-        detail={"app": app.name, "version": app.version, "check": workspace_id, "instance": instance.id},
+        detail={
+            "app": app.name,
+            "version": app.version,
+            "check": workspace_id,
+            "instance": instance.id,
+            "cluster": cluster.id,
+        },
     )
     detail = {"name": app.name, "version": app.version}
     audit.append(session, actor=actor, action=KIND, target=operation.id, detail=detail)
-    return Asked(operation, app, workspace_id, instance)
+    return Asked(operation, app, workspace_id, instance, cluster)
 
 
 def run(tools: Tools, asked: Asked, *, stopping: Callable[[], bool]) -> None:
@@ -88,7 +97,7 @@ def run(tools: Tools, asked: Asked, *, stopping: Callable[[], bool]) -> None:
         if not mine:
             return
         failed = 0
-        ground = tools.ground(asked.instance, asked.workspace_id)
+        ground = tools.ground(asked.instance, asked.cluster, asked.workspace_id)
         try:
             with closing(appcheck.run_checks(asked.app, ground, workspace_id=asked.workspace_id)) as results:
                 for result in results:
@@ -126,9 +135,10 @@ def under_way(session: Session) -> set[str]:
 def _remove(tools: Tools, detail: dict[str, Any]) -> None:
     with tools.database.transaction() as session:
         instance = instances.find(session, detail["instance"])
-    if instance is not None:
+        cluster = clusters.find(session, detail.get("cluster", "local"))
+    if instance is not None and cluster is not None:
         app = App(detail["app"], detail["version"])
-        appcheck.clean_up(app, tools.ground(instance, detail["check"]), workspace_id=detail["check"])
+        appcheck.clean_up(app, tools.ground(instance, cluster, detail["check"]), workspace_id=detail["check"])
 
 
 def _tell(database: Database, operation_id: str, result: CheckResult) -> None:

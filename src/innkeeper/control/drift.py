@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from innkeeper.control import checks
 from innkeeper.model.errors import PermanentError, TemporaryError
-from innkeeper.model.workspace import ActivationRef, Instance
-from innkeeper.ports import DatabaseServers, Runtime
-from innkeeper.store import activations, instances, shown
+from innkeeper.model.workspace import ActivationRef, Cluster, Instance
+from innkeeper.ports import DatabaseServers, Runtimes
+from innkeeper.store import activations, clusters, instances, shown
 from innkeeper.store.session import Database
 
 
@@ -25,33 +25,42 @@ class Finding:
     explanation: str
 
 
-def report(database: Database, *, runtime: Runtime, servers: DatabaseServers) -> list[Finding]:
+def report(database: Database, *, runtimes: Runtimes, servers: DatabaseServers) -> list[Finding]:
     """Every difference. What cannot be read is a finding, never an empty inventory."""
     with database.transaction() as session:
-        registered = instances.everyone(session)
-    found = _runtime(database, runtime)
+        registered, running = instances.everyone(session), clusters.everyone(session)
+    found: list[Finding] = []
+    for cluster in running:
+        found += _cluster(database, runtimes, cluster)
     for instance in registered:
         found += _instance(database, servers, instance)
     return found
 
 
-def _runtime(database: Database, runtime: Runtime) -> list[Finding]:
+def _cluster(database: Database, runtimes: Runtimes, cluster: Cluster) -> list[Finding]:
+    where = f"cluster {cluster.name}"
     try:
-        there = runtime.inventory()
+        there = runtimes.runtime(cluster).inventory()
     except (TemporaryError, PermanentError) as error:
-        return [Finding("unreadable", "runtime", "its inventory", str(error))]
+        return [Finding("unreadable", where, "its inventory", str(error))]
     with database.transaction() as session:
-        living = {activation.ref: activation.phase for activation in activations.living(session)}
+        living = activations.living(session)
         checked = checks.under_way(session)
-    findings = [
-        Finding("orphan", "runtime", str(ref), "it exists, and no activation row explains it")
-        for ref in _minus(there, list(living))
+    here = [activation.ref for activation in living if activation.cluster_id == cluster.id]
+    elsewhere = {activation.ref for activation in living} - set(here)
+    ready = [one.ref for one in living if one.cluster_id == cluster.id and one.phase == "ready"]
+    return [
+        Finding("orphan", where, str(ref), _ELSEWHERE if ref in elsewhere else _UNEXPLAINED)
+        for ref in _minus(there, here)
         if ref.workspace_id not in checked
+    ] + [
+        Finding("missing", where, str(ref), "its activation is ready, and the cluster does not know it")
+        for ref in _minus(ready, there)
     ]
-    return findings + [
-        Finding("missing", "runtime", str(ref), "its activation is ready, and the runtime does not know it")
-        for ref in _minus([ref for ref, phase in living.items() if phase == "ready"], there)
-    ]
+
+
+_UNEXPLAINED = "it exists, and no activation row explains it"
+_ELSEWHERE = "it exists, and its activation is on another cluster"
 
 
 def _minus(refs: Sequence[ActivationRef], others: Sequence[ActivationRef]) -> list[ActivationRef]:

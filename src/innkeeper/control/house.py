@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from innkeeper.model.clockwatch import HostClock
 from innkeeper.model.domain import Domain
-from innkeeper.ports import DatabaseServers, Health, Mailer, Runtime, SecretBox
+from innkeeper.ports import DatabaseServers, Health, Mailer, Runtimes, SecretBox
 from innkeeper.store.session import Database
 
 
@@ -16,7 +16,7 @@ class House:
     """
 
     database: Database
-    runtime: Runtime
+    runtimes: Runtimes
     health: Health
     servers: DatabaseServers
     mailer: Mailer

@@ -1,8 +1,9 @@
 """The outside calls of one claim: what they need is read once, then ports are called with no transaction open.
 
-Used by control/steps/ only.
+Used by the reconciler and its steps; ``runtime_of`` by sweeps, drift and the admin API as well.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from innkeeper.control import appspec
@@ -13,27 +14,31 @@ from innkeeper.model import credentials
 from innkeeper.model.app import App
 from innkeeper.model.errors import PermanentError
 from innkeeper.model.observed import HealthAnswer
-from innkeeper.model.workspace import Activation, Address, Instance, TenantDatabase, Workspace
-from innkeeper.ports import ActivationSpec, DatabaseServer
-from innkeeper.store import apps, instances, secrets
+from innkeeper.model.workspace import Activation, Address, Cluster, Instance, TenantDatabase, Workspace
+from innkeeper.ports import ActivationSpec, DatabaseServer, Runtime, Runtimes
+from innkeeper.store import activations, apps, clusters, instances, secrets
 from innkeeper.store.session import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    """What one claim needs to know of a workspace beside its row; none of it changes while it is claimed."""
+    """What one claim needs to know of a workspace beside its row; none of it changes within one generation."""
 
     app: App
     instance: Instance
+    cluster: Cluster
     sealed: dict[str, bytes] = field(repr=False)
 
 
 def brief(session: Session, workspace: Workspace) -> Briefing:
-    """Read it; ``PermanentError`` when the instance or app is not registered any more."""
+    """Read it; ``PermanentError`` when the app, the instance or the cluster is not registered any more."""
     app, instance = apps.by_id(session, workspace.app_id), instances.find(session, workspace.instance_id or "")
-    if app is None or instance is None:
-        raise PermanentError("its app or its instance is not registered any more", reason="registration-missing")
-    return Briefing(appspec.from_json(app["spec"]), instance, secrets.sealed(session, workspace.id))
+    activation = activations.get(session, workspace.activation)
+    cluster = clusters.find(session, (activation and activation.cluster_id) or "")
+    if app is None or instance is None or cluster is None:
+        message = "its app, its instance or its cluster is not registered any more"
+        raise PermanentError(message, reason="registration-missing")
+    return Briefing(appspec.from_json(app["spec"]), instance, cluster, secrets.sealed(session, workspace.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,11 @@ class Outside:
     def server(self) -> DatabaseServer:
         """The instance that holds its database."""
         return self.house.servers.server(self.briefing.instance)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The cluster that its activation is on."""
+        return self.house.runtimes.runtime(self.briefing.cluster)
 
     @property
     def database(self) -> TenantDatabase:
@@ -87,7 +97,7 @@ class Outside:
         # Not meanwhile: the runtime holds the workspace's lock, and with it would stand whoever takes over from us.
         verifier = credentials.activation_verifier(key, activation.ref, password)
         server.open_login(self.database, verifier, fence=self.workspace.fence)
-        house.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
+        self.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
         # The application is on its way, so this costs its start nothing.
         server.settle_login(self.database, fence=self.workspace.fence)
 
@@ -95,3 +105,11 @@ class Outside:
         """Ask the application itself."""
         host = self.house.domain.host(self.workspace.slug)
         return self.house.health.check(address, self.briefing.app.health.path, host=host)
+
+
+def runtime_of(runtimes: Runtimes, registered: Mapping[str, Cluster], cluster_id: str | None) -> Runtime:
+    """The runtime of an activation that is on that cluster; ``PermanentError`` when it is not registered any more."""
+    cluster = registered.get(cluster_id or "")
+    if cluster is None:
+        raise PermanentError("the cluster it is on is not registered any more", reason="registration-missing")
+    return runtimes.runtime(cluster)

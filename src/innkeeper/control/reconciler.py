@@ -91,6 +91,8 @@ class Reconciler:
                 found = self._reread(session, claim.workspace)
                 if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
                     claim.done = frozenset()
+                if found.generation != claim.workspace.generation:
+                    claim.briefing = None  # another activation, perhaps on another cluster
                 claim.workspace = found
                 claim.briefing = claim.briefing or outside_calls.brief(session, found)
                 claim.seen = _read(session, found)
@@ -121,7 +123,7 @@ class Reconciler:
         state = outside.workspace.state
         if not (state is State.ACTIVE or (state in _RISING and Step.START in seen.done)):
             return seen
-        runtime = self.house.runtime.observe(outside.workspace.activation)
+        runtime = outside.runtime.observe(outside.workspace.activation)
         observe_at = time.monotonic() + OBSERVE_EVERY
         deadline = time.monotonic() + READ_EVERY
         healthy = _healthy(outside, runtime)
@@ -133,7 +135,7 @@ class Reconciler:
         ):
             # Mostly the application itself is asked: it may have few processors to start on.
             if runtime.address is None or time.monotonic() > observe_at:
-                runtime = self.house.runtime.observe(outside.workspace.activation)
+                runtime = outside.runtime.observe(outside.workspace.activation)
                 observe_at = time.monotonic() + OBSERVE_EVERY
             healthy = _healthy(outside, runtime)
         return replace(seen, runtime=runtime, healthy=healthy)

@@ -4,30 +4,37 @@ The worker ticks each of these; any number of workers may, since every act is a 
 SKIP LOCKED. A sweep runs until nothing is due, and writes down when it began and ended (for the passage of time).
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
 from innkeeper.control import clockwatch
 from innkeeper.control.house import House
+from innkeeper.control.outside import runtime_of
 from innkeeper.control.purging import purge_columns
 from innkeeper.control.workspaces import make_due
 from innkeeper.model import errors, idleness, ids, lifecycle, retention
+from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.moment import Moment
 from innkeeper.model.observed import Life
-from innkeeper.model.workspace import State, Workspace
+from innkeeper.model.workspace import ActivationRef, State, Workspace
+from innkeeper.ports import Runtime
 from innkeeper.store import (
     activations,
     audit,
     breakers,
     clock,
+    clusters,
     operations,
     routes,
     sweeps,
     traffic,
     workspaces,
 )
+from innkeeper.store.activations import Placed
 from innkeeper.store.session import Session
 
 log = structlog.get_logger()
@@ -70,26 +77,58 @@ def remove_the_ended(house: House) -> None:
     """Give back what ended activations hold, once every gateway has acknowledged that their address is gone."""
     with house.database.transaction() as session:
         due = [
-            ref
-            for ref in activations.take_due(session, limit=BATCH)
-            if routes.acknowledged(session, activations.withdrawn_version(session, ref))
+            placed
+            for placed in activations.take_due(session, limit=BATCH)
+            if routes.acknowledged(session, activations.withdrawn_version(session, placed.ref))
         ]
-    for ref in due:
-        if house.runtime.remove(ref):
-            with house.database.transaction() as session:
-                activations.absent(session, ref)
+    _each(house, due, lambda runtime, ref: _remove(house, runtime, ref))
+
+
+def _remove(house: House, runtime: Runtime, ref: ActivationRef) -> None:
+    if runtime.remove(ref):
+        with house.database.transaction() as session:
+            activations.absent(session, ref)
 
 
 def watch_the_awake(house: House) -> None:
     """An awake workspace whose process ended by itself falls due, and is started again."""
-    house.runtime.maintain()
+    with house.database.transaction() as session:
+        registered = clusters.everyone(session)
+    for cluster in registered:
+        with _said(cluster.name):
+            house.runtimes.runtime(cluster).maintain()
     with house.database.transaction() as session:
         awake = activations.ready_ones(session)
-    for ref in awake:
-        if house.runtime.observe(ref).life in (Life.EXITED, Life.ABSENT):
-            log.warning("activation.ended-by-itself", activation=str(ref))
-            with house.database.transaction() as session:
-                make_due(session, ref.workspace_id)
+    _each(house, awake, lambda runtime, ref: _look(house, runtime, ref))
+
+
+def _look(house: House, runtime: Runtime, ref: ActivationRef) -> None:
+    if runtime.observe(ref).life in (Life.EXITED, Life.ABSENT):
+        log.warning("activation.ended-by-itself", activation=str(ref))
+        with house.database.transaction() as session:
+            make_due(session, ref.workspace_id)
+
+
+def _each(house: House, placed: Sequence[Placed], act: Callable[[Runtime, ActivationRef], None]) -> None:
+    """Cluster by cluster: one that fails leaves its own for the next tick, and the others are gone through."""
+    with house.database.transaction() as session:
+        registered = clusters.by_id(session)
+    by_cluster: dict[str | None, list[ActivationRef]] = defaultdict(list)
+    for one in placed:
+        by_cluster[one.cluster_id].append(one.ref)
+    for cluster_id, refs in by_cluster.items():
+        with _said(registered[cluster_id].name if cluster_id in registered else "none"):
+            runtime = runtime_of(house.runtimes, registered, cluster_id)
+            for ref in refs:
+                act(runtime, ref)
+
+
+@contextmanager
+def _said(cluster: str) -> Generator[None]:
+    try:
+        yield
+    except (TemporaryError, PermanentError) as error:
+        log.warning("cluster.failed", cluster=cluster, error=str(error))
 
 
 def _until_done(house: House, name: str, batch: Callable[[Session, Moment], tuple[int, int]]) -> int:

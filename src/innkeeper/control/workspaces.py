@@ -13,9 +13,9 @@ from innkeeper.model.domain import Domain
 from innkeeper.model.errors import Conflict, InvalidInput, NoCapacity, NotFound, PreconditionFailed, SlugTaken
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.moment import Moment
-from innkeeper.model.workspace import Operation, State, Workspace
+from innkeeper.model.workspace import ActivationRef, Cluster, Operation, State, Workspace
 from innkeeper.ports import SecretBox
-from innkeeper.store import activations, apps, audit, clock, customers, instances, operations, routes, secrets
+from innkeeper.store import activations, apps, audit, clock, clusters, customers, instances, operations, routes, secrets
 from innkeeper.store import workspaces as store
 from innkeeper.store.session import Session, notify
 
@@ -83,7 +83,7 @@ def create(
         secrets.insert(
             session, workspace_id=workspace_id, name=wanted.name, sealed=sealed, show_owner=wanted.show == "owner"
         )
-    _start(session, workspace, generation=1, box=box)
+    cluster = _start(session, workspace, generation=1, box=box)
     operation = operations.start(
         session,
         operation_id=operation_id,
@@ -98,7 +98,13 @@ def create(
         actor=actor,
         action="workspace.create",
         target=workspace_id,
-        detail={"slug": slug, "customer": customer.id, "app": app_id, "instance": instance.id},
+        detail={
+            "slug": slug,
+            "customer": customer.id,
+            "app": app_id,
+            "instance": instance.id,
+            "cluster": cluster.id,
+        },
     )
     routes.insert(
         session,
@@ -172,7 +178,10 @@ def find(session: Session, slug: str, *, lock: bool = False) -> Workspace:
 
 
 def wake_columns(session: Session, workspace: Workspace, *, box: SecretBox) -> dict[str, object]:
-    """Reserve connections, begin generation N+1; the columns of a move to ``waking``. Or ``NoCapacity``."""
+    """Reserve connections and a place on a cluster, begin generation N+1; the columns of a move to ``waking``.
+
+    Or ``NoCapacity``.
+    """
     if workspace.suspended:
         raise Conflict(f"workspace {workspace.slug} is suspended: resume it first")
     candidate = instances.lock_candidate(session, workspace.instance_id or "")
@@ -266,10 +275,14 @@ def _cut_off(session: Session, workspace: Workspace) -> None:
     activations.stopping(session, workspace.activation, withdrawn_version=version)
 
 
-def _start(session: Session, workspace: Workspace, *, generation: int, box: SecretBox) -> None:
-    """The activation's row, with the key that its database password will be derived from."""
+def _start(session: Session, workspace: Workspace, *, generation: int, box: SecretBox) -> Cluster:
+    """The activation's row on the cluster with most room, with the key that its password will be derived from."""
+    loads, app = clusters.lock_loads(session, app_id=workspace.app_id)
+    cluster = placement.place_activation(loads=loads, app=app, retry_after=NO_CAPACITY_RETRY)
     sealed = box.seal(random.token_bytes(32), context=key_context(workspace.id, generation))
-    activations.insert(session, type(workspace.activation)(workspace.id, generation), sealed_key=sealed)
+    ref = ActivationRef(workspace.id, generation)
+    activations.insert(session, ref, sealed_key=sealed, cluster_id=cluster.id)
+    return cluster
 
 
 def _app(session: Session, name: str | None) -> tuple[str, App]:

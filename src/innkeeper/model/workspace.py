@@ -1,4 +1,4 @@
-"""The nouns: customer, workspace, activation, route, instance, operation. Frozen rows of the state database.
+"""The nouns: customer, workspace, activation, route, instance, cluster, operation. Frozen rows of the state database.
 
 The store builds them, verbs and the reconciler read them; nobody mutates one.
 """
@@ -95,6 +95,24 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where activations run: a Kubernetes cluster (``kind`` kubernetes), or this machine's processes (``local``).
+
+    ``access`` says where the credentials are, never what they are: "" (local), ``in-cluster``, ``kubeconfig:PATH`` or
+    ``kubeconfig:PATH#CONTEXT``. ``capacity`` counts activations at once; ``dns_peers`` are the address blocks of its
+    DNS servers. ``state``: open, cordoned (nothing more is placed there) or draining.
+    """
+
+    id: str
+    name: str
+    kind: str
+    access: str
+    state: str
+    capacity: int
+    dns_peers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TenantDatabase:
     """One workspace's database on an instance, by names derived from the random workspace id and never reassigned."""
 
@@ -152,10 +170,15 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """The row of one life of a container. ``sealed_key`` is what its password is derived from, wiped when it ends."""
+    """The row of one life of a container, on one cluster from begin to end.
+
+    ``sealed_key`` is what its password is derived from, wiped when it ends. ``cluster_id`` None: begun by a version
+    that knew one runtime only, before any cluster was registered.
+    """
 
     workspace_id: str
     generation: int
+    cluster_id: str | None
     phase: str
     sealed_key: bytes
     started_at: datetime

@@ -1,22 +1,32 @@
 """Activations: one row a life of a container, due until its objects are verified absent."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from innkeeper.model.workspace import Activation, ActivationRef, Address
 from innkeeper.store.session import Session
 
 _COLUMNS = (
-    "workspace_id, generation, phase, sealed_key, started_at, started_real_at, ready_at, ended_at, withdrawn_version,"
-    " address, pid"
+    "workspace_id, generation, cluster_id, phase, sealed_key, started_at, started_real_at, ready_at, ended_at,"
+    " withdrawn_version, address, pid"
 )
 
 
-def insert(session: Session, ref: ActivationRef, *, sealed_key: bytes) -> None:
-    """A new activation, starting."""
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An activation, and the cluster it is on."""
+
+    ref: ActivationRef
+    cluster_id: str | None
+
+
+def insert(session: Session, ref: ActivationRef, *, sealed_key: bytes, cluster_id: str) -> None:
+    """A new activation, starting, on the cluster that was chosen for it."""
     session.execute(
-        "INSERT INTO activations (workspace_id, generation, phase, sealed_key) VALUES (%s, %s, 'starting', %s)",
-        (ref.workspace_id, ref.generation, sealed_key),
+        "INSERT INTO activations (workspace_id, generation, cluster_id, phase, sealed_key)"
+        " VALUES (%s, %s, %s, 'starting', %s)",
+        (ref.workspace_id, ref.generation, cluster_id, sealed_key),
     )
 
 
@@ -74,16 +84,16 @@ def stopped(session: Session, ref: ActivationRef) -> None:
     )
 
 
-def take_due(session: Session, *, limit: int) -> list[ActivationRef]:
+def take_due(session: Session, *, limit: int) -> list[Placed]:
     """Ended activations to remove now; each is due again in 10 s unless found absent before (a lease by due time)."""
     rows = session.execute(
         "UPDATE activations SET due_real_at = clock_timestamp() + interval '10 seconds'"
         " WHERE (workspace_id, generation) IN (SELECT workspace_id, generation FROM activations"
         "  WHERE due_real_at <= statement_timestamp() ORDER BY due_real_at LIMIT %s FOR UPDATE SKIP LOCKED)"
-        " RETURNING workspace_id, generation",
+        " RETURNING workspace_id, generation, cluster_id",
         (limit,),
     ).fetchall()
-    return [ActivationRef(row["workspace_id"], row["generation"]) for row in rows]
+    return [_placed(row) for row in rows]
 
 
 def absent(session: Session, ref: ActivationRef) -> None:
@@ -119,13 +129,14 @@ def _activation(row: Mapping[str, Any]) -> Activation:
     return Activation(**found)
 
 
-def ready_ones(session: Session) -> list[ActivationRef]:
+def ready_ones(session: Session) -> list[Placed]:
     """Activations of awake workspaces that nobody works on."""
     rows = session.execute(
-        "SELECT a.workspace_id, a.generation FROM activations a JOIN workspaces w ON w.id = a.workspace_id"
-        " AND w.generation = a.generation WHERE w.state = 'active' AND a.phase = 'ready' AND w.due_real_at IS NULL"
+        "SELECT a.workspace_id, a.generation, a.cluster_id FROM activations a"
+        " JOIN workspaces w ON w.id = a.workspace_id AND w.generation = a.generation"
+        " WHERE w.state = 'active' AND a.phase = 'ready' AND w.due_real_at IS NULL"
     ).fetchall()
-    return [ActivationRef(row["workspace_id"], row["generation"]) for row in rows]
+    return [_placed(row) for row in rows]
 
 
 def withdrawn_version(session: Session, ref: ActivationRef) -> int:
@@ -135,3 +146,7 @@ def withdrawn_version(session: Session, ref: ActivationRef) -> int:
         (ref.workspace_id, ref.generation),
     ).fetchone()
     return 0 if row is None else cast("int", row["version"])
+
+
+def _placed(row: Mapping[str, Any]) -> Placed:
+    return Placed(ActivationRef(row["workspace_id"], row["generation"]), row["cluster_id"])

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from innkeeper.model import errors
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a database beyond it belongs to a newer version of the product."""
 
 ROLES = ("innkeeper_owner", "innkeeper_app", "innkeeper_gateway")
@@ -59,11 +59,11 @@ def version(connection: "psycopg.Connection[tuple[object, ...]]") -> str | None:
     return None if row is None or row[0] is None else str(row[0])
 
 
-def _upgrade(owner_dsn: str) -> None:
+def _upgrade(owner_dsn: str, revision: str = "head") -> None:
     from alembic import command  # noqa: PLC0415 - 25 MB that no serving process should carry
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", "innkeeper:store/migrations")
     config.attributes["dsn"] = owner_dsn
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -31,6 +31,7 @@ _NAMED: dict[str, Callable[[], errors.Refused]] = {
     "customers_name_unique": lambda: errors.Conflict("a customer of that name exists: choose another name"),
     "apps_version_unique": lambda: errors.Conflict("that version of the app is registered: raise its version"),
     "instances_name_unique": lambda: errors.Conflict("an instance of that name exists: choose another name"),
+    "clusters_name_unique": lambda: errors.Conflict("a cluster of that name exists: choose another name"),
     "clock_passages_one": lambda: errors.Conflict("the clock is being advanced already: wait until that is done"),
     "workspaces_customer_id_fkey": lambda: errors.NotFound("there is no such customer: see inn customer list"),
 }

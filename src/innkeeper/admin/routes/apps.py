@@ -74,7 +74,7 @@ def check_app(
 
     def effect(session: Session, actor: str) -> Reply:
         if not runner.able:
-            raise NotFound("apps cannot be checked by this process: it reaches no runtime")
+            raise NotFound("apps cannot be checked by this process: it reaches no cluster")
         asked = checks.ask(session, actor=actor, app=appspec.parse(call.body, directory=directory))
         begun.append(asked)
         return accepted(asked.operation)

@@ -83,12 +83,12 @@ def accept_clock(call: TheCall) -> Response:
 
 
 def show_drift(call: TheCall) -> Response:
-    """Where rows and the outside differ. Asks every runtime and instance."""
+    """Where rows and the outside differ. Asks every cluster and instance."""
     call.admit()
     services = call.services
-    if services.runtime is None or services.servers is None:
-        raise NotFound("runtimes and instances cannot be reached from this process")
-    found = drift.report(services.database, runtime=services.runtime, servers=services.servers)
+    if services.runtimes is None or services.servers is None:
+        raise NotFound("clusters and instances cannot be reached from this process")
+    found = drift.report(services.database, runtimes=services.runtimes, servers=services.servers)
     return respond(Reply({"items": [views.finding(one) for one in found]}))
 
 

@@ -23,13 +23,14 @@ async def healthz() -> Response:
 
 
 def readyz(request: Request) -> Response:
-    """It can serve: the state database answers and has this version's schema."""
+    """It can serve: the state database answers and has at least this version's schema."""
     services: AdminServices = request.app.state.services
     with services.database.transaction() as session:
         row = session.execute("SELECT max(version_num) AS version FROM alembic_version").fetchone()
     found = None if row is None else row["version"]
-    if found != schema.HEAD:
-        raise TemporaryError("the state database has another version's schema: run inn db upgrade", delay=5.0)
+    # A newer one is served too: the version before runs on it until it is replaced (invariant I13).
+    if found is None or found < schema.HEAD:
+        raise TemporaryError("the state database has an older version's schema: run inn db upgrade", delay=5.0)
     return _ok()
 
 

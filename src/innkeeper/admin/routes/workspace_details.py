@@ -12,10 +12,11 @@ from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
 from innkeeper.control import explain, purges
 from innkeeper.control import workspaces as verbs
+from innkeeper.control.outside import runtime_of
 from innkeeper.model.errors import Forbidden, Gone, NotFound
 from innkeeper.model.token import Scope
 from innkeeper.model.workspace import State
-from innkeeper.store import audit, secrets, shown
+from innkeeper.store import activations, audit, clusters, secrets, shown
 from innkeeper.store.session import Session
 
 router = routing.router("workspaces")
@@ -86,12 +87,13 @@ def read_workspace_logs(
 ) -> Response:
     """What its newest activation wrote, as text."""
     call.admit()
-    runtime = call.services.runtime
-    if runtime is None:
+    runtimes = call.services.runtimes
+    if runtimes is None:
         raise NotFound("the output of workspaces cannot be read from this process")
     with call.services.database.transaction() as session:
-        ref = verbs.find(session, slug).activation
-    newest = list(runtime.logs(ref))[-lines:]
+        ref, registered = verbs.find(session, slug).activation, clusters.by_id(session)
+        activation = activations.get(session, ref)
+    newest = list(runtime_of(runtimes, registered, activation and activation.cluster_id).logs(ref))[-lines:]
     return StreamingResponse(
         chain.from_iterable((line, "\n") for line in newest), media_type="text/plain; charset=utf-8"
     )

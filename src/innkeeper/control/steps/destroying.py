@@ -1,14 +1,14 @@
 """Steps that destroy a workspace's data, and verify that nothing is left."""
 
 from innkeeper.control import clockwatch
-from innkeeper.control.outside import Outside
+from innkeeper.control.outside import Outside, runtime_of
 from innkeeper.control.steps.common import SYSTEM, ours, tell
 from innkeeper.model import lifecycle
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.plan import Seen, Step
 from innkeeper.model.workspace import Workspace
-from innkeeper.store import activations, audit, operations, routes, secrets, workspaces
+from innkeeper.store import activations, audit, clusters, operations, routes, secrets, workspaces
 
 
 def drop_database(outside: Outside, seen: Seen) -> Workspace | None:
@@ -29,8 +29,9 @@ def finish_purge(outside: Outside, seen: Seen) -> Workspace | None:
     workspace = outside.workspace
     with outside.house.database.transaction() as session:
         left = [a for a in activations.of_workspace(session, workspace.id) if a.phase != "absent"]
+        registered = clusters.by_id(session)
     for activation in left:
-        if not outside.house.runtime.remove(activation.ref):
+        if not runtime_of(outside.house.runtimes, registered, activation.cluster_id).remove(activation.ref):
             raise TemporaryError(f"activation {activation.ref} is not verified absent yet", delay=0.5)
     with outside.house.database.transaction() as session:
         for activation in left:

@@ -91,7 +91,7 @@ def end(outside: Outside, seen: Seen) -> Workspace | None:
 
 
 def stop(outside: Outside, seen: Seen) -> Workspace | None:
-    outside.house.runtime.stop(outside.workspace.activation, grace=STOP_GRACE)
+    outside.runtime.stop(outside.workspace.activation, grace=STOP_GRACE)
     return outside.workspace
 
 

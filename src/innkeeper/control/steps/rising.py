@@ -30,7 +30,7 @@ def start(outside: Outside, seen: Seen) -> Workspace | None:
     if seen.begun:
         outside.start(seen.activation)
         return outside.workspace
-    runs = outside.house.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
+    runs = outside.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
     with outside.house.database.transaction() as session:
         if not ours(session, outside.workspace):
             return None
