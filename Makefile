@@ -64,6 +64,11 @@ bench-scale: ## the rows about size, with a million workspaces
 	$(SETUP) dev
 	@exec $(BIN)/python tests/bench/run_all.py --scale --only 4 $(ARGS)
 
+.PHONY: images
+images: ## build the images of infra/images with docker, podman or buildah; BASE=, LOAD=cluster, PIN=1, ARGS=--help
+	$(SETUP) local
+	@exec $(BIN)/python -m tools.image_build --base "$(BASE)" --load "$(LOAD)" --engine "$(ENGINE)" $(if $(PIN),--pin) $(ARGS)
+
 .PHONY: lock
 lock: ## write requirements/*.txt from pyproject.toml; ARGS=--upgrade for the newest of everything
 	@[ -x $(BIN)/uv ] || sh tools/python.sh dev

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from innkeeper.adapters.keyfile import KeyFile
+from innkeeper.gateway.config import find_haproxy
 from innkeeper.store import schema
 from support.issuer import CLIENT_ID, CLIENT_SECRET
 from support.postgres import FreshDatabase
@@ -152,7 +153,25 @@ def test_a_gateway_whose_haproxy_dies_ends_with_an_error(serve: Serve) -> None:
     assert "haproxy.ended" in said
 
 
-@pytest.mark.parametrize("what", ["admin", "hub", "worker", "gateway"])
+def test_an_agent_beside_haproxy_leaves_starting_it_to_another(serve: Serve, settings: Settings) -> None:
+    port, directory = free_port(), Path(settings["INN_GATEWAY_DIRECTORY"])
+    agent = serve("gateway", gateway_listen=f"127.0.0.1:{port}", gateway_haproxy="beside")
+    eventually((directory / "haproxy.cfg").exists)
+    assert psutil.Process(agent.pid).children() == []
+    for _ in range(2):  # the second: it came back by itself, and the agent fills it again
+        haproxy = subprocess.Popen(
+            [find_haproxy(), "-C", directory, "-f", "haproxy.cfg", "-db"], stderr=subprocess.DEVNULL
+        )
+        try:
+            eventually(lambda: status(port, "/", host="nobody.apps.example") == 404, retry_on=OSError)
+            assert agent.poll() is None
+        finally:
+            haproxy.kill()
+            haproxy.wait()
+    ended_cleanly(agent)
+
+
+@pytest.mark.parametrize("what", ["admin", "hub", "worker", "gateway", "postgres", "issuer"])
 def test_what_is_not_set_is_named(what: str) -> None:
     refused = inn({}, "serve", what)
     assert refused.returncode == 2

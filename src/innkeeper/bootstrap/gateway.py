@@ -32,9 +32,16 @@ def attend_local(local: Local, tied: Tied) -> int:
 
 
 def serve_gateway(process: GatewayProcessSettings, domain: Domain) -> int:
-    """HAProxy and its agent until SIGTERM; the exit status. If HAProxy dies, so does the whole gateway."""
+    """HAProxy and its agent until SIGTERM; the exit status. If HAProxy dies, so does the whole gateway.
+
+    With HAProxy beside, in a container of its own, only its files are written and the agent is run: who starts HAProxy
+    also starts it again, and the agent takes a new life for what it is. The files are the same at each start of the
+    agent, and the maps in them empty, so an HAProxy that comes back between two agents reads nothing old.
+    """
     settings = _settings(process, domain)
     write_config(settings)
+    if process.haproxy == "beside":
+        return run_agent(settings)
     haproxy = subprocess.Popen([*end_with_parent(), *haproxy_command(settings)], start_new_session=True)
     leaving = threading.Event()
 

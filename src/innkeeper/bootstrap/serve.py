@@ -5,8 +5,11 @@ from typing import Literal
 from innkeeper.logs.setup import configure
 from innkeeper.settings.environment import Environment
 
+What = Literal["admin", "hub", "worker", "gateway", "postgres", "issuer"]
+"""The last two are for evaluations: production has a PostgreSQL and an issuer of its own."""
 
-def serve(what: Literal["admin", "hub", "worker", "gateway"]) -> int:
+
+def serve(what: What) -> int:
     """Run it; the exit status."""
     environment = Environment()
     configure(form=environment.logs.form, level=environment.logs.level)
@@ -33,4 +36,12 @@ def serve(what: Literal["admin", "hub", "worker", "gateway"]) -> int:
             from innkeeper.bootstrap.gateway import serve_gateway
 
             return serve_gateway(environment.gateway, environment.domain)
+        case "postgres":
+            from innkeeper.bootstrap.evaluation import serve_postgres
+
+            return serve_postgres(environment.postgres)
+        case "issuer":
+            from innkeeper.bootstrap.evaluation import serve_issuer
+
+            serve_issuer(environment.issuer)
     return 0

@@ -35,7 +35,10 @@ NOUNS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "token": ("tokens:token", "API tokens."),
         "secrets": ("secrets:secrets", "Secrets sealed at rest: their keys, and changing them."),
         "db": ("production:db", "The state database: upgrade, status."),
-        "serve": ("production:serve", "Production entry points: admin, hub, worker, gateway."),
+        "serve": (
+            "production:serve",
+            "Production entry points: admin, hub, worker, gateway; for evaluations postgres, issuer.",
+        ),
     }
 )
 """Noun -> (module and Typer in it, what --help says). A module is imported when its noun is used."""

@@ -33,7 +33,9 @@ def status(output: Annotated[Form, typer.Option("--output", "-o", help="How it i
 
 @serve.command()
 def run(
-    what: Annotated[Literal["admin", "hub", "worker", "gateway"], typer.Argument(help="Which process.")],
+    what: Annotated[
+        Literal["admin", "hub", "worker", "gateway", "postgres", "issuer"], typer.Argument(help="Which process.")
+    ],
 ) -> None:
     """Run one process of the product until SIGTERM; settings come from INN_* variables."""
     from innkeeper.bootstrap.serve import serve as act

@@ -85,3 +85,29 @@ class GatewayProcessSettings:
     dsn: Secret
     probe_secret: Secret
     static: Mapping[str, str] = field(default_factory=dict[str, str])
+    haproxy: Literal["child", "beside"] = "child"
+    """Who starts HAProxy: this process, or another container that shares ``directory``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresProcessSettings:
+    """One PostgreSQL of an evaluation. ``connections``: max_connections; ``directory``: made by it, mode 0700."""
+
+    directory: Path
+    host: str
+    port: int
+    connections: int
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerProcessSettings:
+    """The sign-in service of an evaluation. ``url``: its ``iss``, where browsers reach it; ``hub_url``: its client."""
+
+    directory: Path
+    host: str
+    port: int
+    url: str
+    hub_url: str
+    client_id: str
+    client_secret: Secret

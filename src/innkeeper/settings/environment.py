@@ -18,13 +18,22 @@ from innkeeper.settings import (
     GatewayProcessSettings,
     HouseSettings,
     IdentitySettings,
+    IssuerProcessSettings,
     ListenSettings,
     LogSettings,
+    PostgresProcessSettings,
     PublicSettings,
     StateSettings,
 )
 
-_SECRETS = ("state_dsn", "state_owner_dsn", "gateway_dsn", "oidc_client_secret", "gateway_probe_secret")
+_SECRETS = (
+    "state_dsn",
+    "state_owner_dsn",
+    "gateway_dsn",
+    "oidc_client_secret",
+    "gateway_probe_secret",
+    "postgres_password",
+)
 
 
 class _Environment(BaseSettings):
@@ -62,6 +71,12 @@ class _Environment(BaseSettings):
     gateway_dsn: str | None = None
     gateway_probe_secret: str | None = None
     gateway_static: str = ""
+    gateway_haproxy: Literal["child", "beside"] = "child"
+    postgres_directory: Path = Path("/var/lib/innkeeper/postgres")
+    postgres_port: int = Field(default=5432, ge=1, le=65535)
+    postgres_connections: int = Field(default=200, ge=10, le=10_000)
+    postgres_password: str | None = None
+    issuer_directory: Path = Path("/var/lib/innkeeper/issuer")
 
 
 class Environment:
@@ -141,6 +156,31 @@ class Environment:
             dsn=_secret(every.gateway_dsn, "GATEWAY_DSN"),
             probe_secret=_secret(every.gateway_probe_secret, "GATEWAY_PROBE_SECRET"),
             static={host.strip(): address.strip() for host, _, address in pairs},
+            haproxy=every.gateway_haproxy,
+        )
+
+    @property
+    def postgres(self) -> PostgresProcessSettings:
+        every = self._all
+        return PostgresProcessSettings(
+            directory=every.postgres_directory,
+            host=every.listen_host,
+            port=every.postgres_port,
+            connections=every.postgres_connections,
+            password=_secret(every.postgres_password, "POSTGRES_PASSWORD"),
+        )
+
+    @property
+    def issuer(self) -> IssuerProcessSettings:
+        every = self._all
+        return IssuerProcessSettings(
+            directory=every.issuer_directory,
+            host=every.listen_host,
+            port=every.listen_port,
+            url=_needed(every.oidc_issuer, "OIDC_ISSUER"),
+            hub_url=_needed(every.hub_url, "HUB_URL"),
+            client_id=every.oidc_client_id,
+            client_secret=_secret(every.oidc_client_secret, "OIDC_CLIENT_SECRET"),
         )
 
 

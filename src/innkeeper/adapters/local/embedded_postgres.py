@@ -29,7 +29,7 @@ from urllib.parse import quote
 import psutil
 
 from innkeeper.adapters.local import postgres_lockfile as lockfile
-from innkeeper.adapters.local.postgres_config import HBA, HOST, initdb_options, server_settings
+from innkeeper.adapters.local.postgres_config import HOST, LOOPBACK, hba, initdb_options, server_settings
 from innkeeper.adapters.local.postgres_install import Launcher, choose_launcher, major_version
 from innkeeper.model.errors import PermanentError, TemporaryError
 
@@ -54,7 +54,8 @@ class EmbeddedPostgres:
 
     ``port`` None means: the one it had before, else any free one. ``settings`` are PostgreSQL's own names.
     ``end_with_parent`` (Linux) lets the kernel stop the server, cleanly, when the thread that started it ends.
-    ``durable`` False is for tests: it does not survive the death of the machine.
+    ``durable`` False is for tests: it does not survive the death of the machine. ``clients``: from which addresses it
+    may be reached, where ``settings`` let it listen on more than loopback.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class EmbeddedPostgres:
         settings: Mapping[str, str] | None = None,
         end_with_parent: bool = False,
         durable: bool = True,
+        clients: str = LOOPBACK,
     ) -> None:
         self.directory = directory.absolute()
         self.data = self.directory / "data"
@@ -80,6 +82,7 @@ class EmbeddedPostgres:
         self._settings = dict(settings or {})
         self._end_with_parent = end_with_parent
         self._durable = durable
+        self._clients = clients
         self._log_offset = 0
 
     # --- facts -------------------------------------------------------------------------------------------------------
@@ -155,6 +158,18 @@ class EmbeddedPostgres:
                     f"PostgreSQL in {self.directory} is not ready after {timeout:g} s: see {self.log_file}"
                 )
             time.sleep(_POLL)
+
+    def keep_password(self, password: str) -> None:
+        """What the superuser's password is to be when the data directory is made, or has become since."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        whole = self.directory / ".password"
+        descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(password)
+            file.flush()
+            os.fsync(file.fileno())
+        choose_launcher(self.directory).own(whole)
+        whole.rename(self.password_file)
 
     def stop(self, *, timeout: float = STOP_TIMEOUT) -> None:
         """Stop cleanly: sessions are ended, everything is written. Also a server that this object did not start."""
@@ -239,7 +254,7 @@ class EmbeddedPostgres:
         for abandoned in self.directory.glob(".initdb-*"):
             shutil.rmtree(abandoned)
         if not self.password_file.exists():
-            self._write_secret(launcher, secrets.token_urlsafe(32))
+            self.keep_password(secrets.token_urlsafe(32))
         building = Path(tempfile.mkdtemp(prefix=".initdb-", dir=self.directory))
         launcher.own(building)
         data = building / "data"
@@ -252,25 +267,15 @@ class EmbeddedPostgres:
         data.rename(self.data)
         building.rmdir()
 
-    def _write_secret(self, launcher: Launcher, secret: str) -> None:
-        whole = self.directory / ".password"
-        descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secret)
-            file.flush()
-            os.fsync(file.fileno())
-        launcher.own(whole)
-        whole.rename(self.password_file)
-
     def _launch(self, launcher: Launcher) -> None:
         self._adopted = None
         self._port = self._choose_port()
-        hba = self.directory / "pg_hba.conf"
-        hba.write_text(HBA)
-        launcher.own(hba)
+        access = self.directory / "pg_hba.conf"
+        access.write_text(hba(self._clients))
+        launcher.own(access)
         settings = server_settings(
             port=self._port,
-            hba_file=str(hba),
+            hba_file=str(access),
             max_connections=self._max_connections,
             name=f"innkeeper-{self.directory.name}"[:63],
             durable=self._durable,

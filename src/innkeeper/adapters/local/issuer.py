@@ -57,21 +57,36 @@ class IssuerSetup:
     client_secret: str = field(repr=False)
 
 
-def prepare(directory: Path, *, port: int, redirect_uris: Sequence[str]) -> IssuerSetup:
-    """Write the configuration for this start. People and secrets of an earlier start are kept."""
+def prepare(
+    directory: Path,
+    *,
+    port: int,
+    redirect_uris: Sequence[str],
+    url: str | None = None,
+    client: tuple[str, str] | None = None,
+) -> IssuerSetup:
+    """Write the configuration for this start. People and secrets of an earlier start are kept.
+
+    ``url``: the address by which people reach it, which is its ``iss``, where that is not this port of this machine.
+    ``client``: the hub's id and secret, where somebody else has chosen them.
+    """
     (directory / _CONFIG).mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
     known = _read(directory / _SECRETS)
     kept = {name: str(known.get(name) or secrets.token_urlsafe(32)) for name in ("client", "session", "management")}
     _write(directory / _SECRETS, kept)
-    url = f"http://localhost:{port}"
-    _write(directory / _SETTINGS, _settings(directory, url, port, redirect_uris, kept))
+    url = url or f"http://localhost:{port}"
+    client_id, client_secret = client or (CLIENT_ID, kept["client"])
+    _write(
+        directory / _SETTINGS,
+        _settings(directory, url, port, redirect_uris, {**kept, "client_id": client_id, "client": client_secret}),
+    )
     if not (directory / _USERS).exists():
         _write_people(directory, SEEDED)
-    return IssuerSetup(url, port, CLIENT_ID, directory, kept["client"])
+    return IssuerSetup(url, port, client_id, directory, client_secret)
 
 
-def issuer_command(setup: IssuerSetup) -> list[str]:
+def issuer_command(setup: IssuerSetup, *, host: str = "127.0.0.1") -> list[str]:
     """The child's command line. It holds no secret: those are in files that only this user reads."""
     return [
         sys.executable,
@@ -79,6 +94,8 @@ def issuer_command(setup: IssuerSetup) -> list[str]:
         "innkeeper.adapters.local.issuer_process",
         "--directory",
         str(setup.directory / _CONFIG),
+        "--host",
+        host,
         "--port",
         str(setup.port),
     ]
@@ -145,12 +162,12 @@ def _settings(
         "server": {"host": "127.0.0.1", "port": port, "rate_limit_token_endpoint": TOKEN_RATE},
         "oauth": {
             "issuer": url,
-            "audience": CLIENT_ID,
+            "audience": kept["client_id"],
             "token_expiry_minutes": 5,
             "require_pkce": True,
             "clients": [
                 {
-                    "client_id": CLIENT_ID,
+                    "client_id": kept["client_id"],
                     "client_secret": kept["client"],
                     "description": "Innkeeper",
                     "redirect_uris": list(redirect_uris),

@@ -7,6 +7,7 @@ management pages, SAML and token-minting API answer 404; it runs on werkzeug's s
 
 import argparse
 import logging
+import signal
 import sys
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def main() -> None:
     """Serve until ended by a signal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -79,7 +81,9 @@ def main() -> None:
         app = make_app(arguments.directory)
     except ConfigurationRejected as error:
         sys.exit(f"the development issuer's configuration is broken: {error.message}")
-    make_server("127.0.0.1", arguments.port, app, threaded=True, request_handler=_Quiet).serve_forever()
+    # As the first process of a container it would ignore the signal.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    make_server(arguments.host, arguments.port, app, threaded=True, request_handler=_Quiet).serve_forever()
 
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 
 HOST = "127.0.0.1"
 
-HBA = f"""\
-# Written at every start. One way in: TCP on loopback, with a password that is never sent.
-host all all {HOST}/32 scram-sha-256
-"""
+LOOPBACK = f"{HOST}/32"
+EVERYWHERE = "all"
+
+
+def hba(clients: str) -> str:
+    """Who may connect: one way in, TCP from ``clients``, with a password that is never sent. Written at every start."""
+    return f"host all all {clients} scram-sha-256\n"
 
 
 def server_settings(
