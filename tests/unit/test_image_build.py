@@ -184,10 +184,10 @@ def test_another_cluster_needs_a_command_with_a_place_for_the_file(tmp_path: Pat
         load.Command("no-such-thing {}")
     archive = tmp_path / "a.tar"
     archive.write_text("image")
-    load.Command(f"cp {{}} {tmp_path}/loaded").load(["localhost/a:1"], [archive], "key")
+    load.Command(f"cp {{}} {tmp_path}/loaded").load(archive, {"localhost/a:1": "key"})
     assert (tmp_path / "loaded").read_text() == "image"
     with pytest.raises(ImagesError, match="ended with 1"):
-        load.Command("false {}").load(["localhost/a:1"], [archive], "key")
+        load.Command("false {}").load(archive, {"localhost/a:1": "key"})
 
 
 def test_no_cluster_is_said_with_the_command_that_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

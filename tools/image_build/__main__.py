@@ -114,17 +114,17 @@ def load_all(
     tool: engine.Engine, target: Containerd | Command, built: Sequence[tuple[Image, str]], cache: Path
 ) -> None:
     """Bring what the cluster does not have yet."""
-    for image, key in built:
-        if all(target.has(reference, key) for reference in image.references):
-            print(f"images: {image.name} is in the cluster", flush=True)
-            continue
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix=".archives-", dir=cache) as folder:
-            archives = [Path(folder, f"{number}.tar") for number, _ in enumerate(image.references)]
-            for reference, archive in zip(image.references, archives, strict=True):
-                tool.save(reference, archive)
-            target.load(image.references, archives, key)
-        print(f"images: {image.name} loaded in {time.monotonic() - began:.1f} s", flush=True)
+    keys = {reference: key for image, key in built for reference in image.references if not target.has(reference, key)}
+    if not keys:
+        print("images: the cluster has all of them", flush=True)
+        return
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=".archive-", dir=cache) as folder:
+        archive = Path(folder, "images.tar")
+        tool.save(list(keys), archive)
+        size = archive.stat().st_size / 1e6
+        target.load(archive, keys)
+    print(f"images: loaded {', '.join(keys)} ({size:.0f} MB) in {time.monotonic() - began:.1f} s", flush=True)
 
 
 def run(arguments: argparse.Namespace) -> None:

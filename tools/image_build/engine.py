@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -133,13 +134,20 @@ class Engine:
         version, machine, libc = json.loads(said)
         return (version[0], version[1], version[2]), machine, libc or "no glibc"
 
-    def save(self, reference: str, archive: Path) -> None:
-        """Write the image to a file that containerd, docker and podman can import."""
+    def save(self, references: Sequence[str], archive: Path) -> None:
+        """Write images to one file that containerd, docker and podman can import; what they share is in it once."""
         if self.name == "buildah":
-            target = f"oci-archive:{archive}:{reference}"
-            self._checked(["buildah", "push", "--quiet", "--disable-compression", reference, target])
+            layout = archive.with_suffix(".oci")
+            for reference in references:
+                target = f"oci:{layout}:{reference}"
+                self._checked(["buildah", "push", "--quiet", "--disable-compression", reference, target])
+            with tarfile.open(archive, "w") as file:
+                for path in sorted(layout.rglob("*")):
+                    file.add(path, path.relative_to(layout), recursive=False)
+            shutil.rmtree(layout)
         else:
-            self._checked([self.name, "save", "--output", str(archive), reference])
+            several = ["--multi-image-archive"] if self.name == "podman" else []
+            self._checked([self.name, "save", *several, "--output", str(archive), *references])
 
     def _inspect(self, reference: str) -> dict[str, Any]:
         kind = ["buildah", "inspect", "--type", "image"] if self.name == "buildah" else [self.name, "image", "inspect"]

@@ -2,14 +2,14 @@
 
 ``cluster`` is the one of `make cluster`: its containerd takes them from a file, and keeps on each, as a label, what it
 was built from, so that the next time only what changed is brought. Anything else is a command of the user's with {} for
-the file, such as "kind load image-archive {}".
+the file, which holds all images, such as "kind load image-archive {}".
 """
 
 import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import LABEL, ImagesError
@@ -48,10 +48,10 @@ class Containerd:
     def has(self, reference: str, key: str) -> bool:
         return loaded(self._listing, reference, key)
 
-    def load(self, references: Sequence[str], archives: Sequence[Path], key: str) -> None:
-        """Import one image under all its names. The label is set last: a load cut short is done again."""
-        for reference, archive in zip(references, archives, strict=True):
-            self._run("images", "import", "--local", str(archive))
+    def load(self, archive: Path, keys: Mapping[str, str]) -> None:
+        """Import a file's images, ``keys`` by name. The labels are set last: a load cut short is done again."""
+        self._run("images", "import", "--local", str(archive))
+        for reference, key in keys.items():
             self._run("images", "label", reference, f"{LABEL}={key}")
 
     def _run(self, *arguments: str) -> str:
@@ -76,9 +76,8 @@ class Command:
     def has(self, reference: str, key: str) -> bool:  # noqa: ARG002 - we cannot know
         return False
 
-    def load(self, references: Sequence[str], archives: Sequence[Path], key: str) -> None:  # noqa: ARG002
-        for reference, archive in zip(references, archives, strict=True):
-            command = [word.replace("{}", str(archive)) for word in self._words]
-            done = subprocess.run(command, check=False)
-            if done.returncode != 0:
-                raise ImagesError(f"{reference}: `{shlex.join(command)}` ended with {done.returncode}")
+    def load(self, archive: Path, keys: Mapping[str, str]) -> None:  # noqa: ARG002
+        command = [word.replace("{}", str(archive)) for word in self._words]
+        done = subprocess.run(command, check=False)
+        if done.returncode != 0:
+            raise ImagesError(f"`{shlex.join(command)}` ended with {done.returncode}")
