@@ -171,6 +171,9 @@ def main() -> int:
     except (ClusterError, api.Refused, OSError) as error:
         print(f"cluster: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("cluster: interrupted; the next run goes on or begins again", file=sys.stderr)
+        return 130
     return 0
 
 

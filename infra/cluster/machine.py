@@ -134,14 +134,20 @@ def strangers() -> str:
 
 
 def restore(before: dict[str, Any] | None) -> None:
-    """Take everything away; may be repeated, and goes on where a killed one stopped."""
+    """Take everything away; may be repeated, and goes on where a killed one stopped.
+
+    Files are ours by their place. A bridge or a rule is taken for ours only when something tells that our cluster ran
+    since the machine started: a restart takes them anyway, and another Kubernetes has such things too.
+    """
     directory = Path(before["directory"]) if before else DIRECTORY
+    ran = before is not None or bool(_ours(directory)) or bool(processes.cgroups())
     processes.kill(lambda: processes.of_components(directory, COMPONENTS), "components")
     processes.kill(lambda: processes.shims(directory), "containerd's shims")
     processes.kill(processes.in_pods, "processes in pods")
     _unmount(directory)
-    _remove_links()
-    _remove_rules(before)
+    if ran:
+        _remove_links()
+        _remove_rules(before)
     for folder in processes.cgroups():
         folder.rmdir()
     for name, value in (before or {}).get("settings", {}).items():
@@ -207,9 +213,8 @@ def _remove(path: Path) -> None:
 def traces() -> str:
     """Everything the cluster could have left, in a form that two runs of this can be compared by."""
     links = [line.split(": ")[1].partition("@")[0] for line in _output("ip", "-o", "link").splitlines()]
-    ours = (*processes.of_components(DIRECTORY, COMPONENTS), *processes.shims(DIRECTORY), *processes.in_pods())
     facts = {
-        "processes": [_name(pid) for pid in ours],
+        "processes": [_name(pid) for pid in _ours(DIRECTORY)],
         "mounts": sorted(place for place in _mounts() if not place.startswith(_IMAGE_BUILDER)),
         "links": sorted(links),
         "routes": _output("ip", "route").splitlines(),
@@ -223,6 +228,11 @@ def traces() -> str:
         "files": sorted(str(path) for path in (RECORD, *CONTENTS) if path.exists()),
     }
     return json.dumps(facts, indent=1)
+
+
+def _ours(directory: Path) -> list[int]:
+    components = processes.of_components(directory, COMPONENTS)
+    return [*components, *processes.shims(directory), *processes.in_pods()]
 
 
 def _saved(tool: str) -> list[str]:

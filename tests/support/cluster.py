@@ -23,6 +23,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from support.cluster_turns import Components, Turns
 from support.waiting import eventually
 
 VARIABLE = "INN_TEST_KUBECONFIG"
@@ -52,6 +53,7 @@ class TestCluster:
     kubeconfig: Path
     ours: bool
     api: client.ApiClient
+    turns: Turns
     sandboxes: list["Sandbox"] = field(default_factory=list["Sandbox"])
 
     @property
@@ -66,12 +68,13 @@ class TestCluster:
     @contextmanager
     def sandbox(self) -> Generator["Sandbox"]:
         """Names for one test; when it ends, deletion of everything it made has been asked for."""
-        sandbox = Sandbox(self, PREFIX + secrets.token_hex(4))
-        self.sandboxes.append(sandbox)
-        try:
-            yield sandbox
-        finally:
-            sandbox.clear()
+        with self.turns.together():
+            sandbox = Sandbox(self, PREFIX + secrets.token_hex(4))
+            self.sandboxes.append(sandbox)
+            try:
+                yield sandbox
+            finally:
+                sandbox.clear()
 
     def kubectl(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """The cluster's own kubectl, or the one on PATH."""
@@ -191,8 +194,10 @@ def missing() -> str:
     try:
         with connect(path) as api:
             client.CoreV1Api(api).list_namespace(limit=1, _request_timeout=10)
-    except (ApiException, HTTPError, OSError, config.ConfigException) as error:
+    except (ApiException, HTTPError, OSError) as error:
         return f"the cluster of {path} does not answer ({_first_line(error)}): {HOW}"
+    except Exception as error:  # noqa: BLE001 - the loader has no word of its own for a file that is something else
+        return f"{path} is not a kubeconfig ({_first_line(error)}): {HOW}"
     return ""
 
 
@@ -212,14 +217,25 @@ def cluster() -> Iterator[TestCluster]:
     assert found is not None
     path, ours = found
     with connect(path) as api:
-        test_cluster = TestCluster(path, ours, api)
+        test_cluster = TestCluster(path, ours, api, Turns(path.parent if ours else None))
         _remove_old(test_cluster)
         yield test_cluster
         wait_until_gone(test_cluster)
 
 
 @pytest.fixture
-def sandbox(cluster: TestCluster) -> Iterator[Sandbox]:
+def cluster_alone(cluster: TestCluster) -> Iterator[Components]:
+    """For what stops a component. Others wait meanwhile, and this waits for them: give the test a long time-out."""
+    if not cluster.ours:
+        pytest.skip("stops components of the cluster, so it needs that of `make cluster`, and this is another")
+    with cluster.turns.exclusively():
+        yield Components(cluster.directory)
+
+
+@pytest.fixture
+def sandbox(cluster: TestCluster, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    if "cluster_alone" in request.fixturenames:  # or each would wait for the other
+        request.getfixturevalue("cluster_alone")
     with cluster.sandbox() as box:
         yield box
 
