@@ -7,7 +7,7 @@ or ``PermanentError`` (a person must act); those that carry a fence or a generat
 stale worker harmless. The fault injector (tests/support/faults.py) lists the calls from this file.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,8 +57,14 @@ class Runtime(Protocol):
         """Every activation of which something exists here, for drift: records that ``remove`` has not cleared."""
         ...
 
-    def logs(self, ref: ActivationRef, *, follow: bool = False) -> Iterator[str]:
-        """Lines of the activation's output, oldest first; ``follow`` goes on until it has ended."""
+    def logs(
+        self, ref: ActivationRef, *, follow: bool = False, leaving: Callable[[], bool] = lambda: False
+    ) -> Iterator[str]:
+        """Lines of the activation's output, oldest first, without control characters.
+
+        ``follow`` goes on until it has ended, or until ``leaving()``, which is asked at least once a second also
+        while nothing comes: whoever reads may have gone.
+        """
         ...
 
 

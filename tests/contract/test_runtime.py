@@ -318,6 +318,24 @@ def test_output_is_followed_until_the_end(bench: Bench):
     assert lines == ["one", "two", "no newline at the end"]
 
 
+def test_a_follower_who_leaves_is_not_kept_by_silence(bench: Bench):
+    bench.runtime.start(spec(FIRST, bench.app("import time\nprint('one')\ntime.sleep(600)")))
+    eventually(lambda: list(bench.runtime.logs(FIRST)) == ["one"])
+    leaving = threading.Event()
+    lines: list[str] = []
+    reader = threading.Thread(
+        target=lambda: lines.extend(bench.runtime.logs(FIRST, follow=True, leaving=leaving.is_set))
+    )
+    reader.start()
+    reader.join(0.3)
+    assert reader.is_alive()
+    leaving.set()
+    reader.join(20)
+    assert not reader.is_alive()
+    assert lines == ["one"]
+    assert bench.runtime.observe(FIRST).life is Life.RUNNING
+
+
 def test_a_megabyte_without_newline_is_given_out_in_pieces(bench: Bench):
     bench.runtime.start(spec(FIRST, bench.app("import sys; sys.stdout.write('x' * 1_000_000)")))
     seen = ended(bench.runtime, FIRST)

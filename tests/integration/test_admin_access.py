@@ -24,6 +24,7 @@ WANTED = {
     "GET /v1/tokens": "admin",
     "GET /v1/audit/export": "admin",
     "GET /v1/workspaces/{slug}/logs": "operate",
+    "GET /v1/workspaces/{slug}/logs/follow": "operate",
     **dict.fromkeys(
         (
             "POST /v1/tokens", "DELETE /v1/tokens/{token}", "POST /v1/apps", "POST /v1/instances",

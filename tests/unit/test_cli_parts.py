@@ -35,7 +35,7 @@ def test_server_sent_events_are_read_whatever_is_between():
         ": a comment", "", 'data: {"n": 1}', "event: step", "id: 1", "", ":keepalive", "", "event: end", "id:1",
         'data:{"n": 2}', "", "data: {unfinished",
     ]  # fmt: skip
-    assert list(follow._events(iter(lines))) == [("step", "1", {"n": 1}), ("end", "1", {"n": 2})]
+    assert list(follow.events_of(iter(lines))) == [("step", "1", {"n": 1}), ("end", "1", {"n": 2})]
 
 
 def test_a_broken_stream_is_resumed_behind_its_last_event(monkeypatch: pytest.MonkeyPatch):

@@ -22,13 +22,26 @@ from innkeeper.admin.routes import (
     secrets,
     tokens,
     workspace_details,
+    workspace_logs,
     workspaces,
 )
 from innkeeper.admin.services import AdminServices
 from innkeeper.admin.streams import Streams
 
 # Matched in this order: what is asked most often first.
-_ROUTERS = (workspaces, workspace_details, operations, customers, instances, apps, audit, tokens, secrets, fleet)
+_ROUTERS = (
+    workspaces,
+    workspace_details,
+    workspace_logs,
+    operations,
+    customers,
+    instances,
+    apps,
+    audit,
+    tokens,
+    secrets,
+    fleet,
+)
 
 
 def create_admin(services: AdminServices) -> FastAPI:

@@ -6,10 +6,11 @@ learns nothing from the form of what was sent: when a request is malformed, its 
 
 import json
 import math
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from fastapi import APIRouter, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -95,7 +96,7 @@ class CheckedRoute(APIRoute):
             raise AssertionError(f"route {self.path} declares no scope")
         scope = None if declared == PUBLIC else Scope(declared)
         consumes = tuple(cast("Sequence[str]", extra.get("x-consumes", _JSON)))
-        known = frozenset(param.alias for param in self.dependant.query_params)
+        known = frozenset(_query_names(self.dependant))
         takes_body = self.body_field is not None or consumes != _JSON
 
         async def handle(request: Request) -> Response:
@@ -114,6 +115,13 @@ class CheckedRoute(APIRoute):
                 raise
 
         return handle
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    """What the endpoint and its dependencies take."""
+    yield from (param.alias for param in dependant.query_params)
+    for part in dependant.dependencies:
+        yield from _query_names(part)
 
 
 def _check_target(request: Request, known: frozenset[str]) -> None:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from innkeeper.cli.client import Client, Json, path
 from innkeeper.cli.exits import FailedError, UnreachableError
@@ -35,7 +35,7 @@ def steps(client: Client, operation_id: str) -> Iterator[tuple[str, Json]]:
     while True:
         try:
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-            for kind, number, data in _events(client.lines(path("operations", operation_id, "events"), headers)):
+            for kind, number, data in events_of(client.lines(path("operations", operation_id, "events"), headers)):
                 last, breaks = number or last, 0
                 yield kind, data
                 if kind == "end":
@@ -47,15 +47,15 @@ def steps(client: Client, operation_id: str) -> Iterator[tuple[str, Json]]:
         time.sleep(_RETRY)  # a server that comes back; nothing announces it
 
 
-def _events(lines: Iterator[str]) -> Iterator[tuple[str, str, Json]]:
-    """Server-sent events: fields, one a line, up to an empty line."""
+def events_of(lines: Iterator[str]) -> Iterator[tuple[str, str, Any]]:
+    """Server-sent events (event, id, data): fields, one a line, up to an empty line."""
     event: dict[str, str] = {}
     for line in lines:
         if line:
             name, _, value = line.partition(":")
             event[name] = value.removeprefix(" ")
         elif "data" in event:
-            yield event.get("event", "message"), event.get("id", ""), cast("Json", json.loads(event["data"]))
+            yield event.get("event", "message"), event.get("id", ""), json.loads(event["data"])
             event = {}
 
 

@@ -8,6 +8,8 @@ import typer
 from innkeeper.cli import workspace_verbs
 from innkeeper.cli.client import Json, path
 from innkeeper.cli.command import Inn, Slug, command, noun
+from innkeeper.cli.exits import FailedError, UnreachableError
+from innkeeper.cli.follow import events_of
 from innkeeper.cli.output import text
 
 workspace = noun("Workspaces: create, sleep, wake, hold, purge, and why.")
@@ -67,8 +69,12 @@ def logs(
     inn: Inn,
     slug: Slug,
     lines: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the newest.")] = 1000,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until its activation ends.")] = False,
 ) -> None:
     """What its newest activation wrote."""
+    if follow:
+        _follow_logs(inn, slug, lines)
+        return
     for line in inn.client.lines(path("workspaces", slug, "logs"), lines=lines):
         sys.stdout.write(line + "\n")
 
@@ -86,6 +92,20 @@ def secret(
         return
     shown = inn.client.post(path("workspaces", slug, "secrets", name)).body
     inn.done(shown["value"], shown)
+
+
+def _follow_logs(inn: Inn, slug: str, lines: int) -> None:
+    try:
+        for kind, _, data in events_of(inn.client.lines(path("workspaces", slug, "logs", "follow"), lines=lines)):
+            if kind == "end":
+                if data["failed"]:
+                    raise FailedError(str(data["reason"]))
+                return
+            sys.stdout.write(f"{data}\n")
+            sys.stdout.flush()
+    except ConnectionError as error:
+        raise UnreachableError(f"the log broke off: {error}; ask again") from None
+    raise UnreachableError("the log broke off: the server stopped, or the token is not valid any more; ask again")
 
 
 def _for_people(inn: Inn, row: Json) -> Json:

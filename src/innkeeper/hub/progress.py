@@ -11,6 +11,7 @@ from innkeeper.hub import guard, pages, views
 from innkeeper.hub.feed import OperationFeed
 from innkeeper.hub.guard import Services
 from innkeeper.hub.services import HubServices
+from innkeeper.model.errors import NotFound
 from innkeeper.store import operations
 from innkeeper.store.session import Session
 
@@ -46,14 +47,21 @@ async def events(
     """The steps as HTML whenever there is a new one; at the end `landed` (where to go), `over`."""
     feed: OperationFeed = request.app.state.feed
 
-    def look() -> views.Progress:
+    def look() -> views.Progress | None:
+        """None once the visitor has signed out, or lost the session or the membership."""
         with services.database.transaction() as session:
-            return _progress(session, services, who, operation_id)
+            try:
+                still = guard.visitor(request, services, session, touch=False) if shown else who
+                return _progress(session, services, still, operation_id)
+            except (guard.SignInNeededError, NotFound):
+                return None
 
     shown: views.Progress | None = None
     with feed.subscribe(operation_id) as news:
         for _ in range(STREAM_LIFE):
             found = await run_in_threadpool(look)
+            if found is None:
+                return
             if found != shown:
                 yield ServerSentEvent(raw_data=pages.render("_steps.html", progress=found))
                 shown = found

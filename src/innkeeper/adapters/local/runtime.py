@@ -8,7 +8,7 @@ process written down, gate opened. Death in between leaves a port without a proc
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -82,10 +82,12 @@ class LocalRuntime:
     def inventory(self) -> Sequence[ActivationRef]:
         return self._records.refs()
 
-    def logs(self, ref: ActivationRef, *, follow: bool = False) -> Iterator[str]:
+    def logs(
+        self, ref: ActivationRef, *, follow: bool = False, leaving: Callable[[], bool] = lambda: False
+    ) -> Iterator[str]:
         def ended() -> bool:
             record = self._records.read(ref)
-            return record is None or not _lives(record)
+            return record is None or not _lives(record) or leaving()
 
         return output.lines(self._output(ref), follow=follow, ended=ended)
 

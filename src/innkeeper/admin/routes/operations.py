@@ -15,7 +15,7 @@ from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
 from innkeeper.admin.services import AdminServices
-from innkeeper.admin.streams import Streams
+from innkeeper.admin.streams import ASK_EVERY, Admission, Streams
 from innkeeper.control import operations as verbs
 from innkeeper.control import workspaces
 from innkeeper.model.errors import InvalidInput
@@ -25,9 +25,6 @@ from innkeeper.store import operations as store
 from innkeeper.store.session import Session
 
 router = routing.router("operations")
-
-LOOK_EVERY = 10.0
-"""Seconds after which rows are read again even if nothing was heard: a notification may be lost with its connection."""
 
 
 def list_operations(
@@ -102,6 +99,7 @@ async def follow_operation(
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: one ``step`` each, then one ``end`` with the operation. Resumes behind Last-Event-ID."""
     streams: Streams = request.app.state.streams
+    admission = Admission(call)
     with streams.news(operation) as news:
         while not streams.closed:
             news.clear()
@@ -112,9 +110,12 @@ async def follow_operation(
             if found.state != "running":
                 yield ServerSentEvent(data=views.operation(found), event="end", id=str(after))
                 return
+            # A notification may be lost with its connection, so rows are read again even if nothing was heard.
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY):
+                async with asyncio.timeout(ASK_EVERY):
                     await news.wait()
+            if not await admission.holds():
+                return
 
 
 def _look(services: AdminServices, operation_id: str, after: int) -> tuple[Operation, list[dict[str, Any]]]:

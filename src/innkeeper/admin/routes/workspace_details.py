@@ -1,10 +1,6 @@
-"""What lies behind one workspace: why, history, secrets, logs; and what a purge would take, fleet-wide."""
+"""What lies behind one workspace: why, history, secrets; and what a purge would take, fleet-wide."""
 
-from itertools import chain
-from typing import Annotated
-
-from fastapi import Query
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from innkeeper.admin import routing, views
 from innkeeper.admin import schemas as s
@@ -12,11 +8,10 @@ from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
 from innkeeper.control import explain, purges
 from innkeeper.control import workspaces as verbs
-from innkeeper.control.outside import runtime_of
 from innkeeper.model.errors import Forbidden, Gone, NotFound
 from innkeeper.model.token import Scope
 from innkeeper.model.workspace import State
-from innkeeper.store import activations, audit, clusters, secrets, shown
+from innkeeper.store import audit, secrets, shown
 from innkeeper.store.session import Session
 
 router = routing.router("workspaces")
@@ -80,25 +75,6 @@ def reveal_workspace_secret(call: TheCall, slug: str, name: str) -> Response:
     return call.once(effect)
 
 
-def read_workspace_logs(
-    call: TheCall,
-    slug: str,
-    lines: Annotated[int, Query(ge=1, le=100_000, description="At most so many, the newest")] = 1000,
-) -> Response:
-    """What its newest activation wrote, as text."""
-    call.admit()
-    runtimes = call.services.runtimes
-    if runtimes is None:
-        raise NotFound("the output of workspaces cannot be read from this process")
-    with call.services.database.transaction() as session:
-        ref, registered = verbs.find(session, slug).activation, clusters.by_id(session)
-        activation = activations.get(session, ref)
-    newest = list(runtime_of(runtimes, registered, activation and activation.cluster_id).logs(ref))[-lines:]
-    return StreamingResponse(
-        chain.from_iterable((line, "\n") for line in newest), media_type="text/plain; charset=utf-8"
-    )
-
-
 def list_purges(call: TheCall, page_size: PageSize = 0, page_token: PageToken = "") -> Response:
     """Sleepers with a notice or the purge due within seven days: which would go now, and why not. Changes nothing."""
 
@@ -121,14 +97,5 @@ routing.add(router, "GET", "/workspaces/{slug}/events", list_workspace_events, s
 routing.add(router, "GET", "/workspaces/{slug}/secrets", list_workspace_secrets, scope=Scope.READ, answer=s.SecretNames)
 routing.add(
     router, "POST", "/workspaces/{slug}/secrets/{name}", reveal_workspace_secret, scope=Scope.ADMIN, answer=s.Secret
-)
-routing.add(
-    router,
-    "GET",
-    "/workspaces/{slug}/logs",
-    read_workspace_logs,
-    scope=Scope.OPERATE,
-    answer=None,
-    produces="text/plain; charset=utf-8",
 )
 routing.add(router, "GET", "/purges", list_purges, scope=Scope.READ, answer=s.Previews)
