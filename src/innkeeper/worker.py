@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import psycopg
 import structlog
@@ -51,10 +52,18 @@ class Worker:
     _claims: dict[str, Workspace] = field(default_factory=dict[str, Workspace])
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _sweeping: threading.Lock = field(default_factory=threading.Lock)
+    _ticked: float = field(default_factory=time.monotonic)
     _threads: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
         self._threads = ThreadPoolExecutor(self.settings.threads, thread_name_prefix="converge")
+
+    HANGS_AFTER: ClassVar[float] = 120.0
+    """Seconds without a renewal of leases, which waits for nothing but the state database."""
+
+    def silent_for(self) -> float:
+        """Seconds since the tick that renews leases last came round, whether or not the state database answered."""
+        return time.monotonic() - self._ticked
 
     def stop(self) -> None:
         """Ask it to end; safe from a signal handler."""
@@ -137,6 +146,7 @@ class Worker:
             self.dispatch()
 
     def _renew(self) -> None:
+        self._ticked = time.monotonic()
         with self._lock:
             held = list(self._claims)
         if held:

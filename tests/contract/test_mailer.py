@@ -1,17 +1,20 @@
-"""What every Mailer promises. Implementations: a folder (an SMTP relay comes later)."""
+"""What every Mailer promises. Implementations: a folder; an SMTP relay, here the evaluation's outbox."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from innkeeper.adapters.local import mail_sink
 from innkeeper.adapters.local.mail import MailFolder
+from innkeeper.adapters.mail_relay import MailRelay
 from innkeeper.model.errors import PermanentError
 from innkeeper.outbox import mails
 from innkeeper.ports import Mail, Mailer
 
+SENDER = "Innkeeper <innkeeper@localhost>"
 MAIL = Mail(id="notice-1", to="ada@example.org", subject="Your workspace", text="It sleeps.\n\nSoon it goes.\n")
 
 
@@ -23,17 +26,25 @@ class Delivery:
     arrived: Callable[[], list[mails.ShownMail]]
 
 
-@pytest.fixture(params=["folder"])
-def delivery(request: pytest.FixtureRequest, tmp_path: Path) -> Delivery:
-    mailer = MailFolder(tmp_path / "mail", sender="Innkeeper <innkeeper@localhost>")
-    return Delivery(mailer, lambda: mails.newest(tmp_path / "mail", limit=1000)[0])
+@pytest.fixture(params=["folder", "relay"])
+def delivery(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Delivery]:
+    folder = MailFolder(tmp_path / "mail", sender=SENDER)
+
+    def arrived() -> list[mails.ShownMail]:
+        return mails.newest(tmp_path / "mail", limit=1000)[0]
+
+    if request.param == "folder":
+        yield Delivery(folder, arrived)
+        return
+    with mail_sink.listening(folder, host="127.0.0.1", port=0) as port:
+        yield Delivery(MailRelay(f"smtp://127.0.0.1:{port}", sender=SENDER), arrived)
 
 
 def test_a_mail_arrives_as_it_was_written(delivery: Delivery):
     delivery.mailer.send(MAIL)
     (mail,) = delivery.arrived()
     assert (mail.to, mail.subject, mail.text) == (MAIL.to, MAIL.subject, MAIL.text)
-    assert mail.sender == "Innkeeper <innkeeper@localhost>"
+    assert mail.sender == SENDER
 
 
 def test_the_same_id_arrives_once(delivery: Delivery):

@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from innkeeper.adapters.keyfile import KeyFile
+from innkeeper.adapters.mail_relay import MailRelay
 from innkeeper.gateway.config import find_haproxy
+from innkeeper.ports import Mail
 from innkeeper.store import schema
 from support.issuer import CLIENT_ID, CLIENT_SECRET
 from support.postgres import FreshDatabase
@@ -127,9 +129,19 @@ def test_hub(serve: Serve) -> None:
 
 
 def test_worker(serve: Serve) -> None:
-    process = serve("worker")
+    port = free_port()
+    process = serve("worker", listen_port=port)
     assert process.stdout is not None
     assert '"event": "worker.started"' in process.stdout.readline()
+    assert [status(port, path) for path in ("/healthz", "/readyz", "/else")] == [200, 200, 404]
+    ended_cleanly(process)
+
+
+def test_worker_that_cannot_reach_its_database_lives_and_is_not_ready(serve: Serve) -> None:
+    port = free_port()
+    process = serve("worker", listen_port=port, state_dsn="postgresql://x:x@127.0.0.1:1/x", state_dsn_file="")
+    eventually(lambda: status(port, "/healthz") == 200, retry_on=OSError)
+    assert status(port, "/readyz") == 503
     ended_cleanly(process)
 
 
@@ -137,9 +149,30 @@ def test_gateway(serve: Serve) -> None:
     port = free_port()
     process = serve("gateway", gateway_listen=f"127.0.0.1:{port}")
     eventually(lambda: status(port, "/", host="nobody.apps.example") == 404, retry_on=OSError)
+    # As a kubelet asks: by address.
+    eventually(lambda: status(port, "/.innkeeper/readyz", host="10.0.0.1:8080") == 200)
+    assert status(port, "/.innkeeper/healthz", host="10.0.0.1:8080") == 200
     ended_cleanly(process)
     with pytest.raises(OSError, match="refused"):
         status(port, "/")
+
+
+def test_a_gateway_without_a_route_table_lives_and_is_not_ready(serve: Serve) -> None:
+    port = free_port()
+    process = serve("gateway", gateway_listen=f"127.0.0.1:{port}", gateway_dsn="postgresql://x:x@127.0.0.1:1/x")
+    eventually(lambda: status(port, "/.innkeeper/healthz") == 200, retry_on=OSError)
+    assert status(port, "/.innkeeper/readyz") == 503
+    ended_cleanly(process)
+
+
+def test_outbox(serve: Serve, tmp_path: Path) -> None:
+    port = free_port()
+    process = serve("outbox", listen_port=port, mail_folder=tmp_path / "outbox")
+    eventually(lambda: status(port, "/healthz") == 200, retry_on=OSError)
+    mail = Mail("notice-1", "ada@example.org", "Your workspace", "It sleeps.")
+    MailRelay("smtp://127.0.0.1:2525", sender="innkeeper@localhost").send(mail)
+    assert status(port, "/mail/notice-1") == 200
+    ended_cleanly(process)
 
 
 def test_a_gateway_whose_haproxy_dies_ends_with_an_error(serve: Serve) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 _NAMED = re.compile(r"\binn ([a-z]+)(?: ([a-z]+))?")
 
-WITHOUT_VERB = {"doctor", "drift", "serve", "dev"}
+WITHOUT_VERB = {"canary", "doctor", "drift", "serve", "dev"}
 """Nouns that do something by themselves; what follows them is an argument or the rest of a sentence."""
 
 

@@ -75,6 +75,8 @@ def _settings(process: GatewayProcessSettings, domain: Domain) -> GatewaySetting
             database=process.dsn.reveal(),
             probe_secret=process.probe_secret.reveal(),
             static=process.static,
+            scheme=domain.scheme,
+            leave_grace=process.leave_grace,
         )
     except ValueError as error:
         raise InvalidInput(f"the gateway's settings are wrong: {error}") from None

@@ -6,12 +6,14 @@ from contextlib import ExitStack, contextmanager
 from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.mail import MailFolder
+from innkeeper.adapters.mail_relay import MailRelay
 from innkeeper.adapters.postgres import PostgresServers
 from innkeeper.bootstrap.local import MAIL_SENDER, OPERATOR_MAIL, Local
 from innkeeper.bootstrap.runtimes import RuntimesOfHouse
 from innkeeper.control.house import House
 from innkeeper.logs.redaction import Secret
 from innkeeper.model.domain import Domain
+from innkeeper.ports import Mailer
 from innkeeper.settings import HouseSettings, StateSettings
 from innkeeper.store.session import Database
 
@@ -39,11 +41,17 @@ def opened_house(database: Database, house: HouseSettings, domain: Domain) -> Ge
             runtimes=runtimes,
             health=HttpHealth(),
             servers=servers,
-            mailer=MailFolder(house.mail_folder, sender=house.mail_sender),
+            mailer=_mailer(house),
             box=KeyFile(house.key_file),
             domain=domain,
             operator_mail=house.operator_mail,
         )
+
+
+def _mailer(house: HouseSettings) -> Mailer:
+    if house.mail_relay is not None:
+        return MailRelay(house.mail_relay.reveal(), sender=house.mail_sender)
+    return MailFolder(house.mail_folder, sender=house.mail_sender)
 
 
 def local_state(local: Local, *, connections: int) -> StateSettings:

@@ -5,8 +5,8 @@ from typing import Literal
 from innkeeper.logs.setup import configure
 from innkeeper.settings.environment import Environment
 
-What = Literal["admin", "hub", "worker", "gateway", "postgres", "issuer"]
-"""The last two are for evaluations: production has a PostgreSQL and an issuer of its own."""
+What = Literal["admin", "hub", "worker", "gateway", "postgres", "issuer", "outbox"]
+"""The last three are for evaluations: production has a PostgreSQL, an issuer and a mail relay of its own."""
 
 
 def serve(what: What) -> int:
@@ -31,7 +31,11 @@ def serve(what: What) -> int:
         case "worker":
             from innkeeper.bootstrap.working import work
 
-            work(environment.state, environment.house, environment.domain)
+            work(environment.state, environment.house, environment.domain, listen=environment.listen)
+        case "outbox":
+            from innkeeper.bootstrap.outbox import serve_outbox
+
+            serve_outbox(environment.mail_folder, environment.listen)
         case "gateway":
             from innkeeper.bootstrap.gateway import serve_gateway
 

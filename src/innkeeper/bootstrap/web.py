@@ -70,7 +70,9 @@ def opened_hub(shared: "Shared", public: PublicSettings, identity: IdentitySetti
             box=shared.box,
             domain=public.workspaces,
             signals=shared.signals,
-            settings=HubSettings(public_url=public.hub_url, issuer=identity.issuer, local=local),
+            settings=HubSettings(
+                public_url=public.hub_url, issuer=identity.issuer, local=local, movable=public.movable
+            ),
         )
     )
     try:

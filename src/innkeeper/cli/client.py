@@ -49,9 +49,11 @@ class Client:
             self._host, port = parts.hostname or "", parts.port
         except ValueError:
             raise InvalidInput(f"{target.url} is no address: write http://HOST:PORT", field="url") from None
-        self._tls = parts.scheme == "https"
+        self._tls = parts.scheme == "https" and target.via is None
         self._netloc, self._prefix = parts.netloc.rpartition("@")[2], parts.path
         self._port = port or (443 if self._tls else 80)
+        if target.via is not None:
+            self._host, self._port = target.via
 
     # --- asking ------------------------------------------------------------------------------------------------------
 

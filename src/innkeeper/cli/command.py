@@ -68,6 +68,16 @@ class Inn:
         return Client(self.client.target, deadline=deadline)
 
     @property
+    def has_token(self) -> bool:
+        """Whether a token was given."""
+        return self._token is not None
+
+    @property
+    def given_url(self) -> str | None:
+        """The address that was given."""
+        return self._url
+
+    @property
     def explicit(self) -> bool:
         """Whether an installation was named."""
         return self._url is not None or self._given_data is not None

@@ -15,10 +15,11 @@ DEFAULT_DATA = Path(".innkeeper")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An installation to talk to."""
+    """An installation to talk to. ``via``: host and port to connect to instead, in plain HTTP, as its address."""
 
     url: str
     token: str | None = field(repr=False)
+    via: tuple[str, int] | None = None
 
 
 def find(*, url: str | None, token: str | None, data: Path | None) -> Target:

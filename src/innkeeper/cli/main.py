@@ -22,6 +22,7 @@ NOUNS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "dev": ("dev:dev", "Run everything on this machine; stop it, reset it, add people."),
         "doctor": ("doctor:doctor", "What is missing or wrong here, and the command that mends it."),
+        "canary": ("canary:canary", "Wake one workspace by a request through the gateway, and leave it asleep."),
         "customer": ("customer:customer", "Organisations that have workspaces."),
         "workspace": ("workspace:workspace", "Workspaces: create, sleep, wake, hold, purge, and why."),
         "operation": ("operation:operation", "Requested changes, followed to their end."),
@@ -34,10 +35,10 @@ NOUNS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "audit": ("audit:audit", "Who did what; verified and exported."),
         "token": ("tokens:token", "API tokens."),
         "secrets": ("secrets:secrets", "Secrets sealed at rest: their keys, and changing them."),
-        "db": ("production:db", "The state database: upgrade, status."),
+        "db": ("production:db", "The state database: upgrade, status, setup, wait."),
         "serve": (
             "production:serve",
-            "Production entry points: admin, hub, worker, gateway; for evaluations postgres, issuer.",
+            "Production entry points: admin, hub, worker, gateway; for evaluations postgres, issuer, outbox.",
         ),
     }
 )

@@ -7,7 +7,7 @@ import typer
 
 from innkeeper.cli.output import Form, show
 
-db = typer.Typer(help="The state database: upgrade, status.", no_args_is_help=True)
+db = typer.Typer(help="The state database: upgrade, status, setup, wait.", no_args_is_help=True)
 serve = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 
@@ -31,10 +31,36 @@ def status(output: Annotated[Form, typer.Option("--output", "-o", help="How it i
     show(output, look())
 
 
+@db.command("setup")
+def setup(
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for the server to answer.")] = 600,
+) -> None:
+    """Make a cluster's state database ready: roles, schema, what INN_SETUP lists. For the chart; harmless again."""
+    from innkeeper.bootstrap.setting_up import set_up
+
+    set_up(timeout=timeout, say=_say)
+
+
+@db.command("wait")
+def wait(
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for the schema to be there.")] = 600,
+) -> None:
+    """Return once the state database (INN_STATE_DSN) has this version's schema, or a newer one."""
+    from innkeeper.bootstrap.setting_up import wait as act
+
+    act(timeout=timeout, say=_say)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 @serve.command()
 def run(
     what: Annotated[
-        Literal["admin", "hub", "worker", "gateway", "postgres", "issuer"], typer.Argument(help="Which process.")
+        Literal["admin", "hub", "worker", "gateway", "postgres", "issuer", "outbox"],
+        typer.Argument(help="Which process."),
     ],
 ) -> None:
     """Run one process of the product until SIGTERM; settings come from INN_* variables."""

@@ -12,12 +12,27 @@ from importlib import resources
 from pathlib import Path
 
 from innkeeper.gateway import pages
-from innkeeper.gateway.settings import GatewaySettings
+from innkeeper.gateway.settings import GatewaySettings, is_named
 from innkeeper.model.errors import PermanentError
 
 CONFIGURATION = "haproxy.cfg"
 AGENT_SETTINGS = "agent.json"
 MAPS = ("hosts.map", "routes.map", "probe-paths.map", "probe-agents.map")
+_RESOLVERS = """\
+# Names of Services. What was found stays in use while DNS is away.
+resolvers cluster
+  parse-resolv-conf
+  accepted_payload_size 8192
+  timeout resolve 1s
+  timeout retry 1s
+  hold valid 5s
+  hold obsolete 30s
+  hold nx 24h
+  hold other 24h
+  hold refused 24h
+  hold timeout 24h
+"""
+
 ERRORS = (400, 403, 405, 408, 500, 502, 503, 504)
 
 
@@ -72,15 +87,18 @@ def _has_wheel() -> bool:
 
 def _haproxy_values(settings: GatewaySettings) -> dict[str, str]:
     binds = [f"  bind {address} proto h1" for address in settings.listen]
-    static = [f"backend {_backend(host)}\n  server it {address}\n" for host, address in settings.static.items()]
+    static = [
+        f"backend {_backend(host)}\n  server it {_server(address)}\n" for host, address in settings.static.items()
+    ]
+    named = any(is_named(address) for address in settings.static.values())
     return {
         "THREADS": str(settings.threads),
         "ENTRIES": str(settings.table_entries),
         "ASKS": str(settings.asks_per_source),
         "BINDS": "\n".join(binds),
-        "STATIC": "\n".join(static),
+        "STATIC": "\n".join([_RESOLVERS, *static] if named else static),
         "SECRET": settings.probe_secret,
-        "PROTO": "http",
+        "PROTO": settings.scheme,
     }
 
 
@@ -93,6 +111,11 @@ def _lua_values(settings: GatewaySettings) -> dict[str, str]:
         "LATE_PAGE": pages.refusal_page(pages.LATE),
         "LATE_PROBLEM": pages.problem(pages.LATE),
     }
+
+
+def _server(address: str) -> str:
+    """A name is looked up when HAProxy starts, if it can be, and from then on by its own resolver."""
+    return f"{address} resolvers cluster resolve-prefer ipv4 init-addr libc,none" if is_named(address) else address
 
 
 def _backend(host: str) -> str:

@@ -1,7 +1,8 @@
 """The agent's two HTTP doors, both unix sockets that only its HAProxy opens.
 
 ``wake.sock``: gateway.lua asks for one held request; the answer is never an address. ``pages.sock``: what a browser
-asks for under ``/.innkeeper/``, which HAProxy forwards here; neither traffic nor a wake.
+asks for under ``/.innkeeper/``, which HAProxy forwards here; neither traffic nor a wake. There an orchestrator asks as
+well: ``/.innkeeper/healthz`` (HAProxy and agent answer), ``/.innkeeper/readyz`` (the maps hold the route table).
 """
 
 import asyncio
@@ -77,7 +78,13 @@ class Endpoint:
 
     async def page(self, request: Request) -> Response:
         """``pages.sock``."""
-        if request.path.split("?")[0] != "/.innkeeper/waking":
+        path = request.path.split("?")[0]
+        if path == "/.innkeeper/healthz":
+            return _answer(200, "ok\n", "text/plain")
+        if path == "/.innkeeper/readyz":
+            filled = self._sleepers.filled
+            return _answer(200 if filled else 503, "ok\n" if filled else "no route table yet\n", "text/plain")
+        if path != "/.innkeeper/waking":
             return _refuse(pages.UNKNOWN, html="text/html" in request.headers.get("accept", ""))
         if self._watchers >= MOST_WATCHERS:
             return _answer(503, pages.problem(pages.LATE), "application/problem+json", retry_after=2)

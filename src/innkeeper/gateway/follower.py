@@ -111,6 +111,7 @@ class Follower:
             snapshot = await statements.everything(self._database, held=list(self._held), since=since, newest=NEWEST)
             self._full = False
             await self._apply(snapshot, complete=True)
+            self._sleepers.filled = True
         else:
             snapshot = await statements.changes(self._database, self._version)
             if snapshot.version != self._version:

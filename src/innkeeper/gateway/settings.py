@@ -22,8 +22,9 @@ class GatewaySettings:
 
     ``directory``: configuration, maps, sockets and the agent's journal; made with mode 0700, owned by this gateway
     alone. ``listen``: where customers arrive, ``ip:port`` with brackets around IPv6. ``parent``: the domain all
-    workspaces are under. ``static``: host -> ``ip:port`` for hub, admin and mail. ``database``: DSN of the role
-    ``innkeeper_gateway``. ``probe_secret``: by it HAProxy knows a question of its own agent.
+    workspaces are under. ``static``: host -> ``ip:port`` or ``name:port`` for hub, admin and mail; a name is whole, and
+    resolved again and again. ``database``: DSN of the role ``innkeeper_gateway``. ``probe_secret``: by it HAProxy knows
+    a question of its own agent.
     """
 
     directory: Path
@@ -33,6 +34,8 @@ class GatewaySettings:
     database: str = field(repr=False)
     probe_secret: str = field(repr=False)
     static: Mapping[str, str] = field(default_factory=dict[str, str])
+    scheme: str = "http"
+    """What browsers use, told to applications as X-Forwarded-Proto: https when TLS ends in front of the gateway."""
     hold: float = 60.0
     """How long a request for a sleeper is held at most before it gets 503."""
     page_after: float = 2.0
@@ -58,8 +61,11 @@ class GatewaySettings:
                 raise ValueError(message)
         if not self.listen:
             raise ValueError("a gateway needs at least one address to listen on")
-        for address in (*self.listen, *self.static.values()):
+        for address in (*self.listen, *(one for one in self.static.values() if not is_named(one))):
             split_address(address)
+        if self.scheme not in {"http", "https"}:
+            message = f"scheme {self.scheme!r}: use http or https"
+            raise ValueError(message)
         if not SECRET.match(self.probe_secret):
             raise ValueError("the probe secret must be 16 to 128 letters and digits: generate one")
         # A hold ends in whole seconds inside HAProxy; zero would refuse every wake.
@@ -78,6 +84,16 @@ class GatewaySettings:
         values["directory"] = Path(values["directory"])
         values["listen"] = tuple(values["listen"])
         return cls(**values)
+
+
+def is_named(address: str) -> bool:
+    """Whether it is ``name:port``, where ``name`` is for a resolver."""
+    name, _, port = address.rpartition(":")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return bool(HOST.match(name)) and port.isascii() and port.isdigit() and 0 < int(port) < 65536  # noqa: PLR2004
+    return False
 
 
 def split_address(address: str) -> tuple[str, int]:

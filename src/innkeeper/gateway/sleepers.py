@@ -86,6 +86,8 @@ class Sleepers:
         self._work = asyncio.Event()
         self._version = 0
         self._leaving = False
+        self.filled = False
+        """HAProxy's maps hold the whole route table, as it was at some moment of this life."""
 
     # --- told by the follower ----------------------------------------------------------------------------------------
 
@@ -108,10 +110,12 @@ class Sleepers:
     def forget_awake(self) -> None:
         """Another life of HAProxy: it has no route yet."""
         self._awake.clear()
+        self.filled = False
 
     def leave(self) -> None:
         """The gateway goes away: whoever waits is told to try again."""
         self._leaving = True
+        self.filled = False
         for host in [*self._waiting, *self._watching]:
             self._release(host)
 

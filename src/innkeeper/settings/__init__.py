@@ -53,11 +53,15 @@ class IdentitySettings:
 
 @dataclass(frozen=True, slots=True)
 class PublicSettings:
-    """Addresses as browsers see them. Hub and console are on hosts that no workspace can set cookies for."""
+    """Addresses as browsers see them. Hub and console are on hosts that no workspace can set cookies for.
+
+    ``movable``: the installation's clock can be advanced, which the hub's banner says.
+    """
 
     hub_url: str
     admin_url: str
     workspaces: Domain
+    movable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,24 @@ class HouseSettings:
     """What the control layer needs beside the state database.
 
     ``key_file``: key-encryption keys of sealed secrets. ``runtime_folder`` and ``mail_folder``: where the local runtime
-    keeps activations and where mails are put. ``operator_mail``: asked when no member of a customer can be reached.
+    keeps activations and where mails are put. ``mail_relay``: URL of a relay that takes mails, instead of
+    the folder. ``operator_mail``: asked when no member of a customer can be reached.
     """
 
     key_file: Path
     runtime_folder: Path
     mail_folder: Path
+    mail_relay: Secret | None = None
     mail_sender: str = "Innkeeper <innkeeper@localhost>"
     operator_mail: str = "operator@localhost"
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayProcessSettings:
-    """One gateway: HAProxy and its agent (gateway/settings.py says more). ``listen``: ip:port, brackets around IPv6."""
+    """One gateway: HAProxy and its agent (gateway/settings.py says more). ``listen``: ip:port, brackets around IPv6.
+
+    ``leave_grace``: seconds that requests in progress get when it leaves; then they are cut.
+    """
 
     directory: Path
     gateway_id: str
@@ -87,6 +96,7 @@ class GatewayProcessSettings:
     static: Mapping[str, str] = field(default_factory=dict[str, str])
     haproxy: Literal["child", "beside"] = "child"
     """Who starts HAProxy: this process, or another container that shares ``directory``."""
+    leave_grace: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

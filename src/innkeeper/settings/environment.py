@@ -33,6 +33,8 @@ _SECRETS = (
     "oidc_client_secret",
     "gateway_probe_secret",
     "postgres_password",
+    "state_admin_dsn",
+    "mail_relay",
 )
 
 
@@ -47,6 +49,7 @@ class _Environment(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     state_dsn: str | None = None
     state_owner_dsn: str | None = None
+    state_admin_dsn: str | None = None
     state_connections: int = Field(default=10, ge=1, le=500)
     listen_host: str = "0.0.0.0"  # noqa: S104 - see ListenSettings
     listen_port: int = Field(default=8000, ge=1, le=65535)
@@ -57,12 +60,14 @@ class _Environment(BaseSettings):
     oidc_back_channel: str | None = None
     hub_url: str | None = None
     admin_url: str | None = None
+    movable_clock: bool = False
     workspaces_domain: str | None = None
     workspaces_scheme: Literal["http", "https"] = "https"
     workspaces_port: int | None = Field(default=None, ge=1, le=65535)
     key_file: Path | None = None
     runtime_folder: Path = Path("/var/lib/innkeeper/workspaces")
     mail_folder: Path = Path("/var/lib/innkeeper/outbox")
+    mail_relay: str | None = None
     mail_sender: str = "Innkeeper <innkeeper@localhost>"
     operator_mail: str = "operator@localhost"
     gateway_directory: Path = Path("/var/lib/innkeeper/gateway")
@@ -77,6 +82,8 @@ class _Environment(BaseSettings):
     postgres_connections: int = Field(default=200, ge=10, le=10_000)
     postgres_password: str | None = None
     issuer_directory: Path = Path("/var/lib/innkeeper/issuer")
+    gateway_leave_grace: float = Field(default=5.0, ge=0, le=86400)
+    setup: str = "{}"
 
 
 class Environment:
@@ -105,6 +112,21 @@ class Environment:
         return _secret(self._all.state_owner_dsn, "STATE_OWNER_DSN")
 
     @property
+    def admin_dsn(self) -> Secret | None:
+        """An administrator's of the state server, where ``inn db setup`` makes database and roles as well."""
+        return Secret(self._all.state_admin_dsn) if self._all.state_admin_dsn else None
+
+    @property
+    def gateway_dsn(self) -> Secret:
+        """The gateways' role's."""
+        return _secret(self._all.gateway_dsn, "GATEWAY_DSN")
+
+    @property
+    def setup(self) -> str:
+        """What ``inn db setup`` registers, as JSON."""
+        return self._all.setup
+
+    @property
     def listen(self) -> ListenSettings:
         return ListenSettings(self._all.listen_host, self._all.listen_port, self._all.metrics_port)
 
@@ -125,6 +147,7 @@ class Environment:
             hub_url=_needed(every.hub_url, "HUB_URL"),
             admin_url=_needed(every.admin_url, "ADMIN_URL"),
             workspaces=self.domain,
+            movable=every.movable_clock,
         )
 
     @property
@@ -141,9 +164,15 @@ class Environment:
             key_file=Path(_needed(every.key_file, "KEY_FILE")),
             runtime_folder=every.runtime_folder,
             mail_folder=every.mail_folder,
+            mail_relay=Secret(every.mail_relay) if every.mail_relay else None,
             mail_sender=every.mail_sender,
             operator_mail=every.operator_mail,
         )
+
+    @property
+    def mail_folder(self) -> Path:
+        """Where the outbox of an evaluation keeps mails."""
+        return self._all.mail_folder
 
     @property
     def gateway(self) -> GatewayProcessSettings:
@@ -153,10 +182,11 @@ class Environment:
             directory=every.gateway_directory,
             gateway_id=_needed(every.gateway_id, "GATEWAY_ID"),
             listen=tuple(part.strip() for part in every.gateway_listen.split(",")),
-            dsn=_secret(every.gateway_dsn, "GATEWAY_DSN"),
+            dsn=self.gateway_dsn,
             probe_secret=_secret(every.gateway_probe_secret, "GATEWAY_PROBE_SECRET"),
             static={host.strip(): address.strip() for host, _, address in pairs},
             haproxy=every.gateway_haproxy,
+            leave_grace=every.gateway_leave_grace,
         )
 
     @property
