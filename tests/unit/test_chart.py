@@ -1,0 +1,246 @@
+"""The chart without a cluster: what it renders, and what it refuses and with which words."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from support.helm import CHART, EVALUATION, PRODUCTION, Object, helm, merge, named, pod_specs, refused, render
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> list[Object]:
+    return render(EVALUATION)
+
+
+@pytest.fixture(scope="module")
+def production() -> list[Object]:
+    return render(PRODUCTION)
+
+
+@pytest.fixture(params=["evaluation", "production"])
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("values", [EVALUATION, PRODUCTION], ids=["evaluation", "production"])
+def test_lint(values: Object):
+    done = helm("lint", str(CHART), "--strict", "--quiet", values=values)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_pod_satisfies_pod_security_restricted(objects: list[Object]):
+    checked = 0
+    for name, _, spec in pod_specs(objects):
+        pod = spec["securityContext"]
+        assert (pod["runAsNonRoot"], pod["runAsUser"], pod["seccompProfile"]) == (
+            True,
+            10001,
+            {"type": "RuntimeDefault"},
+        ), name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
+        assert all({"emptyDir", "secret", "persistentVolumeClaim"} & volume.keys() for volume in spec["volumes"]), name
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert context["readOnlyRootFilesystem"] is True, name
+            assert {"requests", "limits"} <= container["resources"].keys(), name
+            checked += 1
+    assert checked >= 7
+
+
+def test_only_worker_and_admin_have_a_token(objects: list[Object]):
+    with_token = {name for name, _, spec in pod_specs(objects) if spec["automountServiceAccountToken"] is not False}
+    assert with_token == {"Deployment/innkeeper-worker", "Deployment/innkeeper-admin"}
+
+
+def test_pods_carry_the_labels_that_workspaces_let_in(objects: list[Object]):
+    found = {labels["app.kubernetes.io/component"] for _, labels, _ in pod_specs(objects)}
+    assert {"hub", "admin", "worker", "gateway", "setup", "canary"} <= found
+    assert {labels["app.kubernetes.io/part-of"] for _, labels, _ in pod_specs(objects)} == {"innkeeper"}
+
+
+def test_selectors_select_and_are_told_apart(objects: list[Object]):
+    pods = {name: labels for name, labels, _ in pod_specs(objects)}
+    for found in objects:
+        if found["kind"] not in {"Service", "Deployment", "StatefulSet", "PodDisruptionBudget"}:
+            continue
+        selector = found["spec"]["selector"]
+        selector = selector.get("matchLabels", selector)
+        selected = {name for name, labels in pods.items() if selector.items() <= labels.items()}
+        assert len(selected) == 1, found["metadata"]["name"]
+
+
+def test_every_pod_has_a_policy_that_lets_in_only_whom_it_names(objects: list[Object]):
+    policies = [found for found in objects if found["kind"] == "NetworkPolicy"]
+    for name, labels, _ in pod_specs(objects):
+        mine = [p for p in policies if p["spec"]["podSelector"]["matchLabels"].items() <= labels.items()]
+        assert len(mine) == 1, name
+        open_to_all = [rule for rule in mine[0]["spec"].get("ingress") or [] if "from" not in rule]
+        assert bool(open_to_all) == (labels["app.kubernetes.io/component"] == "gateway"), name
+        everywhere = [
+            peer
+            for rule in mine[0]["spec"].get("ingress") or []
+            for peer in rule.get("from", [])
+            if "namespaceSelector" in peer
+        ]
+        # The pool alone is reached from workspaces' namespaces.
+        assert bool(everywhere) == (labels["app.kubernetes.io/component"] == "pool"), name
+
+
+def test_every_server_has_probes_and_each_replica_its_budget(objects: list[Object]):
+    budgets = {found["metadata"]["name"] for found in objects if found["kind"] == "PodDisruptionBudget"}
+    assert budgets == {f"innkeeper-{one}" for one in ("hub", "admin", "worker", "gateway")}
+    for found in objects:
+        if found["kind"] in {"Deployment", "StatefulSet"}:
+            container = found["spec"]["template"]["spec"]["containers"][0]
+            assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys(), found["metadata"]["name"]
+
+
+def test_no_secret_of_production_is_made_up_but_the_gateways_own(production: list[Object]):
+    assert [found["metadata"]["name"] for found in production if found["kind"] == "Secret"] == ["innkeeper-gateway"]
+
+
+def test_no_secret_is_in_an_environment(evaluation: list[Object]):
+    secrets = [
+        value
+        for found in evaluation
+        if found["kind"] == "Secret"
+        for key, value in found["stringData"].items()
+        if "assword" in key or "ecret" in key or "Dsn" in key or key == "keys"
+    ]
+    assert len(secrets) > 6
+    for found in evaluation:
+        if found["kind"] != "Secret":
+            text = json.dumps(found)
+            assert not any(secret.strip() in text for secret in secrets), found["metadata"]["name"]
+
+
+def test_what_is_generated_is_the_same_everywhere(evaluation: list[Object]):
+    state = named(evaluation, "Secret", "innkeeper-state")["stringData"]
+    assert state["dsn"] == (
+        f"postgresql://innkeeper_app:{state['appPassword']}@innkeeper-state.innkeeper.svc.cluster.local:5432/innkeeper"
+    )
+    assert state["adminDsn"].startswith(f"postgresql://postgres:{state['password']}@")
+    sums = {
+        found["spec"]["template"]["metadata"]["annotations"]["checksum/secrets"]
+        for found in evaluation
+        if found["kind"] == "Deployment"
+    }
+    assert len(sums) == 1
+
+
+def test_the_generated_key_is_one(evaluation: list[Object]):
+    line = named(evaluation, "Secret", "innkeeper-keys")["stringData"]["keys"]
+    assert re.fullmatch(r"[0-9a-f]{8} [A-Za-z0-9+/]{43}=\n", line)
+
+
+def environment(found: Object) -> dict[str, Any]:
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+def test_addresses(evaluation: list[Object], production: list[Object]):
+    hub = environment(named(evaluation, "Deployment", "innkeeper-hub"))
+    assert hub["INN_HUB_URL"] == "http://hub.localhost:8080"
+    assert hub["INN_OIDC_ISSUER"] == "http://issuer.localhost:8080"
+    assert hub["INN_OIDC_BACK_CHANNEL"] == "http://innkeeper-issuer.innkeeper.svc.cluster.local:8000"
+    gateway = environment(named(evaluation, "StatefulSet", "innkeeper-gateway"))
+    assert "issuer.localhost=innkeeper-issuer.innkeeper.svc.cluster.local:8000" in gateway["INN_GATEWAY_STATIC"]
+
+    hub = environment(named(production, "Deployment", "innkeeper-hub"))
+    assert hub["INN_HUB_URL"] == "https://hub.example.com"
+    assert (hub["INN_OIDC_ISSUER"], "INN_OIDC_BACK_CHANNEL" in hub) == ("https://login.example.com/", False)
+    assert hub["INN_WORKSPACES_DOMAIN"] == "apps.example.com"
+
+
+def test_the_schema_is_set_up_by_a_job_at_once_and_by_hooks(evaluation: list[Object]):
+    hook = named(evaluation, "Job", "innkeeper-setup-hook")
+    assert hook["metadata"]["annotations"]["helm.sh/hook"] == "post-install,pre-upgrade"
+    assert named(evaluation, "Job", "innkeeper-setup")["metadata"].get("annotations") is None
+    upgraded = render(EVALUATION, "--is-upgrade")
+    assert [found["metadata"]["name"] for found in upgraded if found["kind"] == "Job"] == ["innkeeper-setup-hook"]
+
+
+def test_what_is_set_up(production: list[Object]):
+    setup = json.loads(environment(named(production, "Job", "innkeeper-setup"))["INN_SETUP"])
+    assert setup["movable"] is False
+    assert setup["cluster"] == {"name": "main", "capacity": 1000, "dns_peers": []}
+    (instance,) = setup["instances"]
+    assert instance["admin_secret"] == "file:/etc/innkeeper/instances/pool-1/dsn"
+
+
+def test_optional_objects():
+    more = merge(
+        PRODUCTION,
+        {
+            "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "tls"},
+            "gatewayApi": {"enabled": True, "parentRefs": [{"name": "edge"}]},
+            "serviceMonitor": {"enabled": True},
+            "gateway": {"haproxyImage": "docker.io/library/haproxy:3.2", "service": {"type": "LoadBalancer"}},
+            "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "watch"}}}]},
+        },
+    )
+    objects = render(more)
+    hosts = ["hub.example.com", "admin.example.com", "*.apps.example.com"]
+    assert named(objects, "Ingress", "innkeeper")["spec"]["tls"][0]["hosts"] == hosts
+    assert named(objects, "HTTPRoute", "innkeeper")["spec"]["hostnames"] == hosts
+    assert named(objects, "ServiceMonitor", "innkeeper")
+    assert named(objects, "Service", "innkeeper-gateway")["spec"]["type"] == "LoadBalancer"
+    gateway = named(objects, "StatefulSet", "innkeeper-gateway")["spec"]["template"]["spec"]
+    assert [container["name"] for container in gateway["containers"]] == ["gateway", "haproxy"]
+    plain = {found["kind"] for found in render(PRODUCTION)}
+    assert not plain & {"Ingress", "HTTPRoute", "ServiceMonitor"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"evaluation": {"enabled": True, "enabledd": True}}, "'enabledd' not allowed"),
+        ({**EVALUATION, "workers": {"replicas": 3}}, "'workers' not allowed"),
+        ({**EVALUATION, "hub": {"replicas": "two"}}, "got string, want integer"),
+        ({**EVALUATION, "hub": {"replicas": 0}}, "minimum"),
+        ({**EVALUATION, "gateway": {"service": {"type": "Loadbalancer"}}}, "value must be one of"),
+        ({**EVALUATION, "hub": {"resources": {"request": {"cpu": 1}}}}, "'request' not allowed"),
+        ({**EVALUATION, "domain": "https://example.com"}, "does not match pattern"),
+        ({**PRODUCTION, "instances": [{"name": "a"}]}, "missing properties 'host', 'existingSecret'"),
+        ({**EVALUATION, "embedded": {"size": "five"}}, "does not match pattern"),
+        ({**EVALUATION, "apps": [{"name": "x"}]}, "missing properties"),
+        ({}, "domain is required: set domain=example.com"),
+        (merge(PRODUCTION, {"domain": ""}), "domain is required"),
+        (merge(PRODUCTION, {"state": {"existingSecret": ""}}), "state.existingSecret is required"),
+        (merge(PRODUCTION, {"encryption": {"existingSecret": ""}}), "encryption.existingSecret is required"),
+        (merge(PRODUCTION, {"oidc": {"issuer": ""}}), "oidc.issuer is required"),
+        (merge(PRODUCTION, {"oidc": {"existingSecret": ""}}), "oidc.existingSecret is required"),
+        (merge(PRODUCTION, {"mail": {"existingSecret": ""}}), "mail.existingSecret is required"),
+        (merge(PRODUCTION, {"hosts": {"hub": "hub.apps.example.com"}}), "must not be below the workspaces' domain"),
+        (merge(PRODUCTION, {"instances": [PRODUCTION["instances"][0]] * 2}), "pool-1 is named twice"),
+        ({**EVALUATION, "state": {"existingSecret": "mine"}}, "exclude each other"),
+        ({**EVALUATION, "domain": "example.com", "public": {"scheme": "http"}}, "works on localhost only"),
+    ],
+)
+def test_bad_values_are_refused_in_words(values: Object, words: str):
+    assert words in refused(values)
+
+
+def test_the_schema_leaves_no_value_of_the_chart_unchecked():
+    """Every mapping of values.yaml is closed, but for those whose keys are the user's."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def walk(part: Object, described: Object, path: str) -> None:
+        while "$ref" in described:
+            described = schema["$defs"][described["$ref"].rpartition("/")[2]]
+        properties = described.get("properties")
+        if properties is None:
+            return
+        assert described["additionalProperties"] is False, path
+        assert part.keys() <= properties.keys(), path
+        for key, value in part.items():
+            if isinstance(value, dict):
+                walk(value, properties[key], f"{path}.{key}")
+
+    walk(values, schema, "")
