@@ -16,6 +16,7 @@ pytest_plugins = [
     "support.gateway",
     "support.house",
     "support.loopback_only",
+    "support.memory",
     "support.postgres",
     "support.reporting",
     "support.scenarios",
