@@ -15,6 +15,7 @@ pytest_plugins = [
     "support.cluster",
     "support.gateway",
     "support.house",
+    "support.kept",
     "support.loopback_only",
     "support.memory",
     "support.postgres",

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import psycopg
-
 from innkeeper.control import drift, notices, passage, reseal, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
@@ -20,6 +18,7 @@ from innkeeper.model.workspace import Workspace
 from innkeeper.store import leases
 from support import house as h
 from support.faults import Died, Faults, Point, wrap
+from support.kept import kept
 from support.waiting import eventually
 
 T = TypeVar("T")
@@ -77,13 +76,13 @@ class Crew:
     def bury(self) -> None:
         """The dead worker's leases run out, and with them what it had taken for ten seconds."""
         self.deaths += 1
-        with psycopg.connect(self.dsn, autocommit=True) as state:
+        with kept(self.dsn) as state:
             state.execute("UPDATE workspaces SET lease_until_real_at = clock_timestamp() WHERE lease_owner IS NOT NULL")
             state.execute("UPDATE activations SET due_real_at = clock_timestamp() WHERE due_real_at IS NOT NULL")
 
     def hurry(self) -> None:
         """Nobody waits for a backoff here."""
-        with psycopg.connect(self.dsn, autocommit=True) as state:
+        with kept(self.dsn) as state:
             now = "SET due_real_at = clock_timestamp() WHERE due_real_at > clock_timestamp()"
             state.execute(f"UPDATE workspaces {now} AND attempts > 0")
             state.execute(f"UPDATE activations {now} AND phase = 'ended'")

@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from psycopg import Connection, sql
-from psycopg.rows import DictRow, class_row, dict_row
+from psycopg import sql
+from psycopg.rows import class_row, dict_row
 
 from innkeeper.adapters.local import processes
 from innkeeper.model.audit import AuditRow, Head
+from support.kept import kept
 
 Row = dict[str, Any]
 
@@ -77,13 +77,13 @@ class Site:
         there = running(self.runtime)
         records, marks = recorded(self.runtime)
         databases, roles, sessions, fences = self._instance()
-        with Connection[DictRow].connect(self.state_dsn, row_factory=dict_row) as state:
-            state.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        with kept(self.state_dsn) as state, state.transaction(), state.cursor(row_factory=dict_row) as rows:
+            rows.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
             def all_of(table: str) -> list[Row]:
-                return state.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+                return rows.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
 
-            clock = state.execute(
+            clock = rows.execute(
                 "SELECT business_now() AS now, doubt_real_at IS NOT NULL AS doubt FROM installation"
             ).fetchone()
             assert clock is not None
@@ -118,7 +118,7 @@ class Site:
             )
 
     def _instance(self) -> tuple[set[str], dict[str, bool], dict[str, int], dict[str, int]]:
-        with psycopg.connect(self.pool_dsn, autocommit=True) as pool:
+        with kept(self.pool_dsn) as pool:
             databases = {r[0] for r in pool.execute(r"SELECT datname FROM pg_database WHERE datname ~ '^ws_'")}
             roles = dict(pool.execute(r"SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname ~ '^ws_'").fetchall())
             sessions = dict(
@@ -129,7 +129,7 @@ class Site:
             ours = pool.execute("SELECT 1 FROM pg_database WHERE datname = 'innkeeper_admin'").fetchone()
         fences: dict[str, int] = {}
         if ours:
-            with psycopg.connect(self.pool_dsn, dbname="innkeeper_admin", autocommit=True) as admin:
+            with kept(self.pool_dsn, database="innkeeper_admin") as admin:
                 if admin.execute("SELECT to_regclass('innkeeper.tenants')").fetchone() != (None,):
                     fences = dict(admin.execute("SELECT workspace_id, fence FROM innkeeper.tenants").fetchall())
         return databases, roles, sessions, fences

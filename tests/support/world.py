@@ -21,6 +21,7 @@ from innkeeper.model.domain import Domain
 from innkeeper.model.workspace import Instance
 from innkeeper.store.session import Database
 from support import house as h
+from support import kept
 from support.faults import Schedule
 from support.machine import machine
 from support.postgres import Databases
@@ -98,6 +99,7 @@ def world(folder: Path, server: EmbeddedPostgres, databases: Databases) -> tuple
         runtime.halt(grace=0.1)
         servers.close()
         database.close()
+        kept.close()
         databases.drop(superuser)
 
     return stage, end
