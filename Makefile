@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
+# Whoever has it set would compile everything anew at every start of every program.
+unexport PYTHONDONTWRITEBYTECODE
 
 SETUP := @sh tools/python.sh
 BIN := .venv/bin

@@ -1,9 +1,16 @@
 """Fixtures and hooks for all tests. Fixtures live in tests/support/, one module a subject, and are named here."""
 
+import os
+import sys
+
 import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite("support")
+
+# Otherwise each of the many programs that tests start would compile all that it imports (the Makefile does the same).
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # No test fails by the clock: an example may take as long as a busy machine makes it take.
 settings.register_profile("innkeeper", deadline=None, print_blob=True)
