@@ -20,7 +20,7 @@ from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.moment import Moment
 from innkeeper.model.observed import Life
-from innkeeper.model.workspace import ActivationRef, State, Workspace
+from innkeeper.model.workspace import ActivationRef, Address, State, Workspace
 from innkeeper.ports import Runtime
 from innkeeper.store import (
     activations,
@@ -91,7 +91,7 @@ def _remove(house: House, runtime: Runtime, ref: ActivationRef) -> None:
 
 
 def watch_the_awake(house: House) -> None:
-    """An awake workspace whose process ended by itself falls due, and is started again."""
+    """An awake workspace falls due whose process ended by itself, or was put elsewhere: it is opened there."""
     with house.database.transaction() as session:
         registered = clusters.everyone(session)
     for cluster in registered:
@@ -99,14 +99,20 @@ def watch_the_awake(house: House) -> None:
             house.runtimes.runtime(cluster).maintain()
     with house.database.transaction() as session:
         awake = activations.ready_ones(session)
-    _each(house, awake, lambda runtime, ref: _look(house, runtime, ref))
+    known = {one.ref: one.address for one in awake}
+    _each(house, awake, lambda runtime, ref: _look(house, runtime, ref, known[ref]))
 
 
-def _look(house: House, runtime: Runtime, ref: ActivationRef) -> None:
-    if runtime.observe(ref).life in (Life.EXITED, Life.ABSENT):
-        log.warning("activation.ended-by-itself", activation=str(ref))
-        with house.database.transaction() as session:
-            make_due(session, ref.workspace_id)
+def _look(house: House, runtime: Runtime, ref: ActivationRef, known: Address | None) -> None:
+    seen = runtime.observe(ref)
+    moved = seen.life is Life.RUNNING and seen.address not in (None, known)
+    if not moved and seen.life not in (Life.EXITED, Life.ABSENT):
+        return
+    log.warning("activation.moved" if moved else "activation.ended-by-itself", activation=str(ref))
+    with house.database.transaction() as session:
+        if moved and seen.address is not None:
+            activations.moved(session, ref, address=seen.address)
+        make_due(session, ref.workspace_id)
 
 
 def _each(house: House, placed: Sequence[Placed], act: Callable[[Runtime, ActivationRef], None]) -> None:

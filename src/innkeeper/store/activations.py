@@ -15,10 +15,11 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An activation, and the cluster it is on."""
+    """An activation, the cluster it is on, and where it was last known to answer."""
 
     ref: ActivationRef
     cluster_id: str | None
+    address: Address | None = None
 
 
 def insert(session: Session, ref: ActivationRef, *, sealed_key: bytes, cluster_id: str) -> None:
@@ -54,6 +55,15 @@ def restarting(session: Session, ref: ActivationRef) -> None:
         "UPDATE activations SET started_real_at = clock_timestamp()"
         " WHERE workspace_id = %s AND generation = %s AND phase IN ('starting', 'ready')",
         (ref.workspace_id, ref.generation),
+    )
+
+
+def moved(session: Session, ref: ActivationRef, *, address: Address) -> None:
+    """Its runtime has put it elsewhere: the process there has its own time to become healthy."""
+    session.execute(
+        "UPDATE activations SET address = %s, started_real_at = clock_timestamp()"
+        " WHERE workspace_id = %s AND generation = %s AND phase = 'ready'",
+        (str(address), ref.workspace_id, ref.generation),
     )
 
 
@@ -132,7 +142,7 @@ def _activation(row: Mapping[str, Any]) -> Activation:
 def ready_ones(session: Session) -> list[Placed]:
     """Activations of awake workspaces that nobody works on."""
     rows = session.execute(
-        "SELECT a.workspace_id, a.generation, a.cluster_id FROM activations a"
+        "SELECT a.workspace_id, a.generation, a.cluster_id, a.address FROM activations a"
         " JOIN workspaces w ON w.id = a.workspace_id AND w.generation = a.generation"
         " WHERE w.state = 'active' AND a.phase = 'ready' AND w.due_real_at IS NULL"
     ).fetchall()
@@ -149,4 +159,6 @@ def withdrawn_version(session: Session, ref: ActivationRef) -> int:
 
 
 def _placed(row: Mapping[str, Any]) -> Placed:
-    return Placed(ActivationRef(row["workspace_id"], row["generation"]), row["cluster_id"])
+    address = row.get("address")
+    ref = ActivationRef(row["workspace_id"], row["generation"])
+    return Placed(ref, row["cluster_id"], None if address is None else Address.parse(address))
