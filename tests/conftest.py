@@ -23,6 +23,7 @@ pytest_plugins = [
     "support.gateway",
     "support.house",
     "support.kept",
+    "support.kubernetes",
     "support.loopback_only",
     "support.memory",
     "support.postgres",

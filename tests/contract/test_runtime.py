@@ -1,11 +1,14 @@
-"""What every Runtime promises. Implementations: processes of this machine (Kubernetes comes later)."""
+"""What every Runtime promises. Implementations: processes of this machine, and containers of a real Kubernetes."""
 
 import json
-import os
+import secrets
+import socket
+import textwrap
 import threading
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,20 +19,47 @@ from innkeeper.model.app import App, SecretSpec
 from innkeeper.model.errors import PermanentError, StaleGenerationError, TemporaryError
 from innkeeper.model.observed import Life, RuntimeObservation
 from innkeeper.model.workspace import ActivationRef, Address
-from innkeeper.ports import Runtime
-from support.activations import SERVER, VALUES, program, spec
+from innkeeper.ports import ActivationSpec, Runtime
+from support.activations import SERVER, VALUES, program
+from support.activations import spec as activation_spec
+from support.kubernetes import KUBERNETES_VALUES, PYTHON_IMAGE, Pods
 from support.waiting import eventually
 
-FIRST = ActivationRef("a1b2c3", 1)
-SECOND = replace(FIRST, generation=2)
+
+class Bench(ABC):
+    """A runtime, as one worker holds it, how another worker gets at the same, and what it runs."""
+
+    runtime: Runtime
+    first: ActivationRef
+
+    @property
+    def second(self) -> ActivationRef:
+        return replace(self.first, generation=2)
+
+    @abstractmethod
+    def another(self) -> Runtime: ...
+
+    @abstractmethod
+    def app(self, source: str, **env: str) -> App:
+        """A Python program. It starts in a directory that it may write to."""
+
+    @abstractmethod
+    def broken(self) -> tuple[App, str]:
+        """One that this runtime sees at once cannot run, and how it says so."""
+
+    @abstractmethod
+    def platform(self, environment: Mapping[str, str]) -> list[str]:
+        """Which variables of a process the spec did not ask for and nobody can prevent here."""
+
+    def spec(self, ref: ActivationRef, app: App, *, secrets: dict[str, str] | None = None) -> ActivationSpec:
+        return activation_spec(ref, app, secrets=secrets)
 
 
 @dataclass(frozen=True)
-class Bench:
-    """A runtime, as one worker holds it, and how another worker gets at the same."""
-
+class Processes(Bench):
     folder: Path
     runtime: Runtime
+    first: ActivationRef = field(default_factory=lambda: ActivationRef("a1b2c3", 1))
 
     def another(self) -> Runtime:
         return LocalRuntime(self.folder / "runtime")
@@ -37,10 +67,50 @@ class Bench:
     def app(self, source: str, **env: str) -> App:
         return program(self.folder, source, env=env or None)
 
+    def broken(self) -> tuple[App, str]:
+        return replace(self.app(SERVER), command=("./missing",), directory=str(self.folder)), "not found"
 
-@pytest.fixture(params=["processes"])
+    def platform(self, environment: Mapping[str, str]) -> list[str]:
+        # Python's own addition where no locale is set (PEP 538).
+        return [name for name in environment if name == "LC_CTYPE"]
+
+
+@dataclass(frozen=True)
+class Containers(Bench):
+    """An image's entry point runs with the spec's ``args``, not ``command``; the root file system is read-only."""
+
+    pods: Pods
+    runtime: Runtime
+    first: ActivationRef = field(default_factory=lambda: ActivationRef(f"t{secrets.token_hex(4)}", 1))
+
+    def another(self) -> Runtime:
+        return self.pods.runtime()
+
+    def app(self, source: str, **env: str) -> App:
+        arguments = ("python3", "-ISu", "-c", "import os; os.chdir('/work')\n" + textwrap.dedent(source))
+        env = env or {"PORT": "{port}", "HOST": "{host}"}
+        return App("program", "1", image=PYTHON_IMAGE, args=arguments, env=env, writable=("/work",))
+
+    def broken(self) -> tuple[App, str]:
+        # Whether an image is there and what is in it shows later.
+        return replace(self.app(SERVER), image=""), "no image"
+
+    def platform(self, environment: Mapping[str, str]) -> list[str]:
+        # The container runtime's (PATH, HOME and HOSTNAME), and where the API server is: Kubernetes always says that.
+        given = {"LC_CTYPE", "PATH", "HOME", "HOSTNAME"}
+        return [name for name in environment if name in given or name.startswith("KUBERNETES_")]
+
+    def spec(self, ref: ActivationRef, app: App, *, secrets: dict[str, str] | None = None) -> ActivationSpec:
+        return activation_spec(ref, app, values=KUBERNETES_VALUES, secrets=secrets)
+
+
+@pytest.fixture(params=["processes", pytest.param("kubernetes", marks=pytest.mark.cluster)])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path, LocalRuntime(tmp_path / "runtime"))
+    if request.param == "kubernetes":
+        pods: Pods = request.getfixturevalue("pods")
+        yield Containers(pods, pods.runtime())
+        return
+    bench = Processes(tmp_path, LocalRuntime(tmp_path / "runtime"))
     yield bench
     for ref in bench.runtime.inventory():
         bench.runtime.stop(ref, grace=0)
@@ -72,33 +142,33 @@ def ended(runtime: Runtime, ref: ActivationRef) -> RuntimeObservation:
 
 
 def test_nothing_is_absent(bench: Bench):
-    assert bench.runtime.observe(FIRST) == RuntimeObservation(Life.ABSENT)
+    assert bench.runtime.observe(bench.first) == RuntimeObservation(Life.ABSENT)
     assert list(bench.runtime.inventory()) == []
-    assert list(bench.runtime.logs(FIRST)) == []
+    assert list(bench.runtime.logs(bench.first)) == []
 
 
 def test_a_started_activation_answers_at_its_address(bench: Bench):
-    bench.runtime.start(spec(FIRST, bench.app(SERVER)))
-    seen = running(bench.runtime, FIRST)
+    bench.runtime.start(bench.spec(bench.first, bench.app(SERVER)))
+    seen = running(bench.runtime, bench.first)
     assert seen.life is Life.RUNNING
-    assert list(bench.runtime.inventory()) == [FIRST]
-    assert bench.another().observe(FIRST) == seen
+    assert list(bench.runtime.inventory()) == [bench.first]
+    assert bench.another().observe(bench.first) == seen
 
 
 def test_starting_twice_starts_once(bench: Bench):
     app = bench.app(SERVER)
-    bench.runtime.start(spec(FIRST, app))
-    seen = running(bench.runtime, FIRST)
-    bench.another().start(spec(FIRST, app))
-    assert bench.runtime.observe(FIRST) == seen
+    bench.runtime.start(bench.spec(bench.first, app))
+    seen = running(bench.runtime, bench.first)
+    bench.another().start(bench.spec(bench.first, app))
+    assert bench.runtime.observe(bench.first) == seen
 
 
 def test_all_who_start_at_once_start_once(bench: Bench):
     app = bench.app("print('started')\n" + SERVER)
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda _: bench.another().start(spec(FIRST, app)), range(32)))
-    running(bench.runtime, FIRST)
-    assert list(bench.runtime.logs(FIRST)) == ["started"]
+        list(pool.map(lambda _: bench.another().start(bench.spec(bench.first, app)), range(32)))
+    running(bench.runtime, bench.first)
+    assert list(bench.runtime.logs(bench.first)) == ["started"]
 
 
 def test_the_environment_is_exactly_the_specs(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -113,11 +183,11 @@ def test_the_environment_is_exactly_the_specs(bench: Bench, monkeypatch: pytest.
         go="kept",
     )
     app = replace(app, secrets=(SecretSpec("PASSWORD"),))
-    bench.runtime.start(spec(FIRST, app, secrets={"PASSWORD": "x y'z\"$(w)"}))
-    seen = ended(bench.runtime, FIRST)
-    environment = json.loads(seen.tail)
-    # Python's own addition where no locale is set (PEP 538).
-    environment.pop("LC_CTYPE", None)
+    bench.runtime.start(bench.spec(bench.first, app, secrets={"PASSWORD": "x y'z\"$(w)"}))
+    ended(bench.runtime, bench.first)
+    environment = json.loads("".join(bench.runtime.logs(bench.first)))
+    for name in bench.platform(environment):
+        del environment[name]
     host, _, port = environment.pop("WHERE").partition(":")
     assert host
     assert int(port)
@@ -133,15 +203,15 @@ def test_the_environment_is_exactly_the_specs(bench: Bench, monkeypatch: pytest.
 
 def test_nothing_on_disk_survives_an_end(bench: Bench):
     app = bench.app("import os; print(sorted(os.listdir('.'))); open('left', 'w').close()")
-    bench.runtime.start(spec(FIRST, app))
-    assert ended(bench.runtime, FIRST).tail == "[]"
-    bench.runtime.start(spec(FIRST, app))
-    eventually(lambda: list(bench.runtime.logs(FIRST)) == ["[]", "[]"])
+    bench.runtime.start(bench.spec(bench.first, app))
+    assert ended(bench.runtime, bench.first).tail == "[]"
+    bench.runtime.start(bench.spec(bench.first, app))
+    eventually(lambda: list(bench.runtime.logs(bench.first)) == ["[]", "[]"])
 
 
 def test_standard_input_is_empty(bench: Bench):
-    bench.runtime.start(spec(FIRST, bench.app("import sys; print(repr(sys.stdin.read()))")))
-    assert ended(bench.runtime, FIRST).tail == "''"
+    bench.runtime.start(bench.spec(bench.first, bench.app("import sys; print(repr(sys.stdin.read()))")))
+    assert ended(bench.runtime, bench.first).tail == "''"
 
 
 # --- why it does not run ----------------------------------------------------------------------------------------------
@@ -157,25 +227,25 @@ def test_standard_input_is_empty(bench: Bench):
     ],
 )
 def test_an_end_is_explained_in_words(bench: Bench, source: str, said: str):
-    bench.runtime.start(spec(FIRST, bench.app(f"print('last words')\n{source}")))
-    seen = ended(bench.runtime, FIRST)
+    bench.runtime.start(bench.spec(bench.first, bench.app(f"print('last words')\n{source}")))
+    seen = ended(bench.runtime, bench.first)
     assert said in seen.message
     assert seen.tail == "last words"
     assert seen.address is None
 
 
 def test_a_program_that_cannot_run_is_refused_for_good(bench: Bench):
-    app = replace(bench.app(SERVER), command=("./missing",), directory=str(bench.folder))
-    with pytest.raises(PermanentError, match="not found"):
-        bench.runtime.start(spec(FIRST, app))
-    assert bench.runtime.observe(FIRST).life is Life.ABSENT
+    app, why = bench.broken()
+    with pytest.raises(PermanentError, match=why):
+        bench.runtime.start(bench.spec(bench.first, app))
+    assert bench.runtime.observe(bench.first).life is Life.ABSENT
 
 
 def test_an_ended_activation_starts_again(bench: Bench):
-    bench.runtime.start(spec(FIRST, bench.app("raise SystemExit(1)")))
-    ended(bench.runtime, FIRST)
-    bench.runtime.start(spec(FIRST, bench.app(SERVER)))
-    running(bench.runtime, FIRST)
+    bench.runtime.start(bench.spec(bench.first, bench.app("raise SystemExit(1)")))
+    ended(bench.runtime, bench.first)
+    bench.runtime.start(bench.spec(bench.first, bench.app(SERVER)))
+    running(bench.runtime, bench.first)
 
 
 # --- stop, and never again --------------------------------------------------------------------------------------------
@@ -183,148 +253,150 @@ def test_an_ended_activation_starts_again(bench: Bench):
 
 def test_a_stopped_activation_is_gone_and_stays_gone(bench: Bench):
     app = bench.app(SERVER)
-    bench.runtime.start(spec(FIRST, app))
-    address = running(bench.runtime, FIRST).address
+    bench.runtime.start(bench.spec(bench.first, app))
+    address = running(bench.runtime, bench.first).address
     assert address
-    bench.another().stop(FIRST, grace=10)
-    assert bench.runtime.observe(FIRST).life is Life.EXITED
+    bench.another().stop(bench.first, grace=10)
+    assert bench.runtime.observe(bench.first).life is Life.EXITED
     assert not serves(address)
     with pytest.raises(StaleGenerationError):
-        bench.runtime.start(spec(FIRST, app))
-    assert bench.runtime.observe(FIRST).reason == "stopped"
+        bench.runtime.start(bench.spec(bench.first, app))
+    assert bench.runtime.observe(bench.first).reason == "stopped"
 
 
 def test_stopping_twice_and_stopping_nothing_is_fine(bench: Bench):
-    bench.runtime.stop(FIRST, grace=1)
-    bench.runtime.stop(FIRST, grace=1)
-    bench.runtime.start(spec(SECOND, bench.app(SERVER)))
-    bench.runtime.stop(SECOND, grace=10)
-    bench.runtime.stop(SECOND, grace=10)
-    assert bench.runtime.observe(SECOND).life is Life.EXITED
+    bench.runtime.stop(bench.first, grace=1)
+    bench.runtime.stop(bench.first, grace=1)
+    bench.runtime.start(bench.spec(bench.second, bench.app(SERVER)))
+    bench.runtime.stop(bench.second, grace=10)
+    bench.runtime.stop(bench.second, grace=10)
+    assert bench.runtime.observe(bench.second).life is Life.EXITED
 
 
 def test_a_stop_before_the_start_wins(bench: Bench):
-    bench.runtime.stop(FIRST, grace=1)
+    bench.runtime.stop(bench.first, grace=1)
     with pytest.raises(StaleGenerationError):
-        bench.another().start(spec(FIRST, bench.app(SERVER)))
-    assert bench.runtime.observe(FIRST).life is Life.ABSENT
+        bench.another().start(bench.spec(bench.first, bench.app(SERVER)))
+    assert bench.runtime.observe(bench.first).life is Life.ABSENT
 
 
 def test_no_older_generation_starts_after_a_stop(bench: Bench):
     app = bench.app(SERVER)
-    bench.runtime.stop(replace(FIRST, generation=12), grace=1)
+    bench.runtime.stop(replace(bench.first, generation=12), grace=1)
     for generation in (1, 9, 11, 12):
         with pytest.raises(StaleGenerationError):
-            bench.runtime.start(spec(replace(FIRST, generation=generation), app))
-    bench.runtime.start(spec(replace(FIRST, generation=13), app))
+            bench.runtime.start(bench.spec(replace(bench.first, generation=generation), app))
+    bench.runtime.start(bench.spec(replace(bench.first, generation=13), app))
 
 
 def test_no_older_generation_starts_after_a_newer_one(bench: Bench):
     app = bench.app(SERVER)
-    bench.runtime.start(spec(SECOND, app))
+    bench.runtime.start(bench.spec(bench.second, app))
     with pytest.raises(StaleGenerationError):
-        bench.runtime.start(spec(FIRST, app))
+        bench.runtime.start(bench.spec(bench.first, app))
 
 
 def test_an_ended_older_generation_does_not_start_beside_a_newer_one(bench: Bench):
-    bench.runtime.start(spec(FIRST, bench.app("pass")))
-    ended(bench.runtime, FIRST)
-    bench.runtime.start(spec(SECOND, bench.app(SERVER)))
+    bench.runtime.start(bench.spec(bench.first, bench.app("pass")))
+    ended(bench.runtime, bench.first)
+    bench.runtime.start(bench.spec(bench.second, bench.app(SERVER)))
     with pytest.raises(StaleGenerationError):
-        bench.runtime.start(spec(FIRST, bench.app(SERVER)))
+        bench.runtime.start(bench.spec(bench.first, bench.app(SERVER)))
 
 
 def test_two_generations_never_run_at_once(bench: Bench):
     app = bench.app(SERVER)
-    bench.runtime.start(spec(FIRST, app))
-    running(bench.runtime, FIRST)
+    bench.runtime.start(bench.spec(bench.first, app))
+    running(bench.runtime, bench.first)
     with pytest.raises(TemporaryError, match="generation 1 still runs"):
-        bench.runtime.start(spec(SECOND, app))
-    bench.runtime.stop(FIRST, grace=10)
-    bench.runtime.start(spec(SECOND, app))
-    running(bench.runtime, SECOND)
+        bench.runtime.start(bench.spec(bench.second, app))
+    bench.runtime.stop(bench.first, grace=10)
+    bench.runtime.start(bench.spec(bench.second, app))
+    running(bench.runtime, bench.second)
 
 
 def test_workspaces_do_not_stand_in_each_others_way(bench: Bench):
     app = bench.app(SERVER)
-    other = replace(FIRST, workspace_id="z9")
-    bench.runtime.start(spec(FIRST, app))
-    bench.runtime.start(spec(other, app))
-    seen = {running(bench.runtime, ref).address for ref in (FIRST, other)}
+    other = replace(bench.first, workspace_id=bench.first.workspace_id + "z9")
+    bench.runtime.start(bench.spec(bench.first, app))
+    bench.runtime.start(bench.spec(other, app))
+    seen = {running(bench.runtime, ref).address for ref in (bench.first, other)}
     assert len(seen) == 2
-    bench.runtime.stop(FIRST, grace=10)
+    bench.runtime.stop(bench.first, grace=10)
     running(bench.runtime, other)
 
 
 def test_who_ignores_the_request_to_end_is_killed_after_the_grace(bench: Bench):
     source = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    bench.runtime.start(spec(FIRST, bench.app(source + SERVER)))
-    running(bench.runtime, FIRST)
-    bench.runtime.stop(FIRST, grace=0.1)
-    seen = bench.runtime.observe(FIRST)
+    bench.runtime.start(bench.spec(bench.first, bench.app(source + SERVER)))
+    running(bench.runtime, bench.first)
+    bench.runtime.stop(bench.first, grace=0.1)
+    seen = bench.runtime.observe(bench.first)
     assert (seen.life, seen.reason) == (Life.EXITED, "killed")
 
 
 def test_who_ends_when_asked_may_finish(bench: Bench):
     source = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('goodbye'), sys.exit(0)))\n"
-    bench.runtime.start(spec(FIRST, bench.app(source + SERVER)))
-    running(bench.runtime, FIRST)
-    bench.runtime.stop(FIRST, grace=20)
-    assert list(bench.runtime.logs(FIRST)) == ["goodbye"]
-    assert bench.runtime.observe(FIRST).reason == "stopped"
+    bench.runtime.start(bench.spec(bench.first, bench.app(source + SERVER)))
+    running(bench.runtime, bench.first)
+    bench.runtime.stop(bench.first, grace=20)
+    assert list(bench.runtime.logs(bench.first)) == ["goodbye"]
+    assert bench.runtime.observe(bench.first).reason == "stopped"
 
 
 # --- remove -----------------------------------------------------------------------------------------------------------
 
 
 def test_what_runs_is_not_removed(bench: Bench):
-    bench.runtime.start(spec(FIRST, bench.app(SERVER)))
-    assert not bench.runtime.remove(FIRST)
-    running(bench.runtime, FIRST)
+    bench.runtime.start(bench.spec(bench.first, bench.app(SERVER)))
+    assert not bench.runtime.remove(bench.first)
+    running(bench.runtime, bench.first)
 
 
 def test_after_remove_nothing_is_left_and_it_never_starts_again(bench: Bench):
     app = bench.app("pass")
-    bench.runtime.start(spec(FIRST, app))
-    ended(bench.runtime, FIRST)
-    assert bench.runtime.remove(FIRST)
-    assert bench.runtime.remove(FIRST)
+    bench.runtime.start(bench.spec(bench.first, app))
+    ended(bench.runtime, bench.first)
+    eventually(lambda: bench.runtime.remove(bench.first), timeout=60)
+    assert bench.runtime.remove(bench.first)
     assert list(bench.runtime.inventory()) == []
-    assert bench.runtime.observe(FIRST) == RuntimeObservation(Life.ABSENT)
+    assert bench.runtime.observe(bench.first) == RuntimeObservation(Life.ABSENT)
     with pytest.raises(StaleGenerationError):
-        bench.runtime.start(spec(FIRST, app))
+        bench.runtime.start(bench.spec(bench.first, app))
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
 
 
 def test_output_is_followed_until_the_end(bench: Bench):
+    # It waits for somebody to connect.
     source = """
-        import sys, time, os
+        import os, socket, sys
+        gate = socket.create_server((os.environ["HOST"], int(os.environ["PORT"])))
         print('one')
-        while not os.path.exists({gate!r}):
-            time.sleep(0.01)
+        gate.accept()
         print('two', file=sys.stderr)
         sys.stdout.write('no newline at the end')
         """
-    gate = bench.folder / "gate"
-    bench.runtime.start(spec(FIRST, bench.app(source.format(gate=os.fspath(gate)))))
+    bench.runtime.start(bench.spec(bench.first, bench.app(source)))
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(bench.runtime.logs(FIRST, follow=True)))
+    reader = threading.Thread(target=lambda: lines.extend(bench.runtime.logs(bench.first, follow=True)))
     reader.start()
-    eventually(lambda: list(bench.runtime.logs(FIRST)) == ["one"])
-    gate.touch()
+    eventually(lambda: list(bench.runtime.logs(bench.first)) == ["one"])
+    address = bench.runtime.observe(bench.first).address
+    assert address
+    socket.create_connection((address.ip, address.port)).close()
     reader.join(20)
     assert lines == ["one", "two", "no newline at the end"]
 
 
 def test_a_follower_who_leaves_is_not_kept_by_silence(bench: Bench):
-    bench.runtime.start(spec(FIRST, bench.app("import time\nprint('one')\ntime.sleep(600)")))
-    eventually(lambda: list(bench.runtime.logs(FIRST)) == ["one"])
+    bench.runtime.start(bench.spec(bench.first, bench.app("import time\nprint('one')\ntime.sleep(600)")))
+    eventually(lambda: list(bench.runtime.logs(bench.first)) == ["one"])
     leaving = threading.Event()
     lines: list[str] = []
     reader = threading.Thread(
-        target=lambda: lines.extend(bench.runtime.logs(FIRST, follow=True, leaving=leaving.is_set))
+        target=lambda: lines.extend(bench.runtime.logs(bench.first, follow=True, leaving=leaving.is_set))
     )
     reader.start()
     reader.join(0.3)
@@ -333,19 +405,19 @@ def test_a_follower_who_leaves_is_not_kept_by_silence(bench: Bench):
     reader.join(20)
     assert not reader.is_alive()
     assert lines == ["one"]
-    assert bench.runtime.observe(FIRST).life is Life.RUNNING
+    assert bench.runtime.observe(bench.first).life is Life.RUNNING
 
 
 def test_a_megabyte_without_newline_is_given_out_in_pieces(bench: Bench):
-    bench.runtime.start(spec(FIRST, bench.app("import sys; sys.stdout.write('x' * 1_000_000)")))
-    seen = ended(bench.runtime, FIRST)
+    bench.runtime.start(bench.spec(bench.first, bench.app("import sys; sys.stdout.write('x' * 1_000_000)")))
+    seen = ended(bench.runtime, bench.first)
     assert len(seen.tail) <= 10_000
-    lines = list(bench.runtime.logs(FIRST))
+    lines = list(bench.runtime.logs(bench.first))
     assert max(map(len, lines)) <= 20_000
     assert sum(map(len, lines)) == 1_000_000
 
 
 def test_no_control_sequence_reaches_a_reader(bench: Bench):
-    bench.runtime.start(spec(FIRST, bench.app(r"print('\x1b[31mred\x1b[0m \x07\x00bell \x9b caf\xe9')")))
-    assert ended(bench.runtime, FIRST).tail == "red bell  café"
-    assert list(bench.runtime.logs(FIRST)) == ["red bell  café"]
+    bench.runtime.start(bench.spec(bench.first, bench.app(r"print('\x1b[31mred\x1b[0m \x07\x00bell \x9b caf\xe9')")))
+    assert ended(bench.runtime, bench.first).tail == "red bell  café"
+    assert list(bench.runtime.logs(bench.first)) == ["red bell  café"]

@@ -6,10 +6,25 @@ their addresses are given by the test, and are loopback for that reason.
 
 import ipaddress
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+_ALSO: list[ipaddress.IPv4Network] = []
+"""Networks of this machine that a test made: a bridge with pods."""
+
+
+@contextmanager
+def also_reachable(network: str) -> Generator[None]:
+    """A network that lies within this machine, for a while."""
+    added = ipaddress.IPv4Network(network)
+    _ALSO.append(added)
+    try:
+        yield
+    finally:
+        _ALSO.remove(added)
 
 
 class NotLoopbackError(AssertionError):
@@ -28,6 +43,8 @@ def is_loopback(host: object) -> bool:
         address = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
         return False
+    if any(address in network for network in _ALSO):
+        return True
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback or address.is_unspecified
 

@@ -71,6 +71,8 @@ class HouseSettings:
     ``key_file``: key-encryption keys of sealed secrets. ``runtime_folder`` and ``mail_folder``: where the local runtime
     keeps activations and where mails are put. ``mail_relay``: URL of a relay that takes mails, instead of
     the folder. ``operator_mail``: asked when no member of a customer can be reached.
+    In a cluster, only gateways and workers in ``system_namespace`` reach a workspace; stop marks are kept in
+    ``fences_namespace`` (None: there, too).
     """
 
     key_file: Path
@@ -79,6 +81,8 @@ class HouseSettings:
     mail_relay: Secret | None = None
     mail_sender: str = "Innkeeper <innkeeper@localhost>"
     operator_mail: str = "operator@localhost"
+    system_namespace: str = "innkeeper"
+    fences_namespace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,10 @@ _SECRETS = (
 )
 
 
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Kubernetes puts it beside a service account's token."""
+
+
 class _Environment(BaseSettings):
     """Everything that may be set, flat. Which of it a process needs is decided by the functions below."""
 
@@ -70,6 +74,8 @@ class _Environment(BaseSettings):
     mail_relay: str | None = None
     mail_sender: str = "Innkeeper <innkeeper@localhost>"
     operator_mail: str = "operator@localhost"
+    system_namespace: str | None = None
+    fences_namespace: str | None = None
     gateway_directory: Path = Path("/var/lib/innkeeper/gateway")
     gateway_id: str | None = None
     gateway_listen: str = "0.0.0.0:8080"
@@ -167,6 +173,8 @@ class Environment:
             mail_relay=Secret(every.mail_relay) if every.mail_relay else None,
             mail_sender=every.mail_sender,
             operator_mail=every.operator_mail,
+            system_namespace=every.system_namespace or _own_namespace(),
+            fences_namespace=every.fences_namespace,
         )
 
     @property
@@ -212,6 +220,14 @@ class Environment:
             client_id=every.oidc_client_id,
             client_secret=_secret(every.oidc_client_secret, "OIDC_CLIENT_SECRET"),
         )
+
+
+def _own_namespace() -> str:
+    """Of the pod this runs in; outside a cluster, the chart's default."""
+    try:
+        return _POD_NAMESPACE.read_text().strip()
+    except OSError:
+        return "innkeeper"
 
 
 def _from_files(environ: Mapping[str, str]) -> dict[str, str]:

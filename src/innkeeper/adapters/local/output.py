@@ -7,11 +7,13 @@ application writes on at its new end). What is written between the two is lost, 
 
 import fcntl
 import os
-import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from innkeeper.adapters.lines import TAIL_BYTES, clean, pieces
+from innkeeper.adapters.lines import tail as tail_of
 
 LIMIT = 1024 * 1024
 """Bytes after which the file is trimmed."""
@@ -19,16 +21,8 @@ LIMIT = 1024 * 1024
 KEPT = 256 * 1024
 """Bytes that survive a trim."""
 
-LONGEST_LINE = 16 * 1024
-"""Bytes after which a line is given out in pieces: a megabyte without newline must not fill memory or a screen."""
-
-_TAIL_BYTES, _TAIL_LINES, _TAIL_WIDTH = 4096, 10, 400
-
 _POLL = 0.05
 """Seconds between two looks of a follower."""
-
-_UNPRINTABLE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Terminal control sequences and control characters: output is shown to people, on terminals and pages."""
 
 
 @contextmanager
@@ -50,9 +44,7 @@ def trim(path: Path) -> None:
 
 def tail(path: Path) -> str:
     """The last few lines, shortened, for an error message."""
-    data = _end_of(path, _TAIL_BYTES) or _end_of(_old(path), _TAIL_BYTES)
-    lines = [line[:_TAIL_WIDTH] for line in _clean(data).splitlines() if line.strip()]
-    return "\n".join(lines[-_TAIL_LINES:])
+    return tail_of(_end_of(path, TAIL_BYTES) or _end_of(_old(path), TAIL_BYTES))
 
 
 def lines(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator[str]:
@@ -64,14 +56,14 @@ def lines(path: Path, *, follow: bool, ended: Callable[[], bool]) -> Iterator[st
         # Asked before reading, or what is written between the last read and the end would be lost.
         last = not follow or ended()
         position, data = _read_on(path, position)
-        *whole, rest = _pieces(rest + data)
-        yield from map(_clean, whole)
+        *whole, rest = pieces(rest + data)
+        yield from map(clean, whole)
         if last and not data:
             break
         if not data:
             time.sleep(_POLL)
     if rest:
-        yield _clean(rest)
+        yield clean(rest)
 
 
 def _trim(path: Path) -> None:
@@ -110,17 +102,4 @@ def _read_on(path: Path, position: int) -> tuple[int, bytes]:
 
 
 def _split(data: bytes) -> Iterator[str]:
-    return (_clean(piece) for piece in _pieces(data) if piece)
-
-
-def _pieces(data: bytes) -> list[bytes]:
-    """Lines without their newline, long ones in pieces; the last is what has no newline yet."""
-    *whole, rest = data.split(b"\n")
-    found = [line[start : start + LONGEST_LINE] for line in whole for start in range(0, len(line) or 1, LONGEST_LINE)]
-    cut = len(rest) - len(rest) % LONGEST_LINE
-    found += [rest[start : start + LONGEST_LINE] for start in range(0, cut, LONGEST_LINE)]
-    return [*found, rest[cut:]]
-
-
-def _clean(data: bytes) -> str:
-    return _UNPRINTABLE.sub("", data.decode("utf-8", "replace"))
+    return (clean(piece) for piece in pieces(data) if piece)

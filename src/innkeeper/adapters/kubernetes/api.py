@@ -1,0 +1,256 @@
+"""Speaks to one API server in plain JSON, through the official client's connection. Vendor errors end here.
+
+Called by every other module of this package. A 404 is an answer (None), not an error; the rest becomes
+``TemporaryError`` (too many requests, server errors, time-outs, conflicts, and refused credentials: a person mends
+those for the whole cluster, no workspace should fall asleep over them) or ``PermanentError`` (what was asked is not
+valid), in words that name the cluster.
+"""
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+from urllib.parse import urlencode
+
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from innkeeper.adapters.kubernetes import access as accesses
+from innkeeper.adapters.kubernetes.names import FIELD_MANAGER, Manifest, path
+from innkeeper.model.errors import PermanentError, TemporaryError
+
+CONNECT, READ = 5.0, 20.0
+"""Seconds until a connection stands, and between two pieces of an answer."""
+
+_JSON, _APPLY = "application/json", "application/apply-patch+yaml"
+
+_OK = range(200, 300)
+_NOT_FOUND = 404
+
+_LONGEST_ERROR = 64 * 1024
+
+_CONFLICTS = 5
+"""Further tries of an apply that met another."""
+
+
+class ConflictError(TemporaryError):
+    """409: it exists already, or it is not the version (or the UID) that was meant."""
+
+
+class GoneError(TemporaryError):
+    """410: a watch or a list went on from where the server does not remember any more."""
+
+
+class NotThereError(TemporaryError):
+    """404, where something was to be read piece by piece."""
+
+
+class InvalidError(PermanentError):
+    """400, 422 and the like: what was asked makes no sense to the server (now)."""
+
+
+class ForbiddenError(TemporaryError):
+    """403. ``terminating``: because the namespace is being deleted."""
+
+    def __init__(self, message: str, *, reason: str, terminating: bool) -> None:
+        super().__init__(message, reason=reason)
+        self.terminating = terminating
+
+
+class Api:
+    """One API server. Threads may share it."""
+
+    def __init__(self, access: str, *, cluster: str) -> None:
+        self._access = access
+        self._cluster = cluster
+        self._client = accesses.connect(access)
+        self._host: str = self._client.configuration.host or ""
+
+    def get(self, where: str, **query: str | int) -> Manifest | None:
+        """One object as it is now (never from a server's cache), or None."""
+        return self._call("GET", where, query)
+
+    def list(self, where: str, **query: str | int) -> Manifest:
+        """A collection, as it is now unless ``resourceVersion`` says otherwise; ``items`` is always there."""
+        found = self._call("GET", where, query) or {}
+        return {**found, "items": found.get("items") or []}
+
+    def create(self, manifest: Manifest, *, collection: str, **query: str | int) -> Manifest:
+        """``ConflictError`` when it exists."""
+        return self._needed("POST", collection, query | {"fieldManager": FIELD_MANAGER}, manifest)
+
+    def replace(self, manifest: Manifest) -> Manifest | None:
+        """Only the version that was read: ``ConflictError`` when it changed since, None when it is gone."""
+        return self._call("PUT", path(manifest), {"fieldManager": FIELD_MANAGER}, manifest)
+
+    def apply(self, manifest: Manifest, **query: str | int) -> Manifest:
+        """Server-side apply: what we own in it becomes this, whoever changed it."""
+        query = query | {"fieldManager": FIELD_MANAGER, "force": "true"}
+        for _ in range(_CONFLICTS):
+            try:
+                return self._needed("PATCH", path(manifest), query, manifest, _APPLY)
+            except ConflictError:
+                continue  # others write it at this moment, mostly the same
+        return self._needed("PATCH", path(manifest), query, manifest, _APPLY)
+
+    def delete(
+        self,
+        where: str,
+        *,
+        uid: str | None = None,
+        grace: int | None = None,
+        propagation: Literal["Background", "Foreground", "Orphan"] | None = None,
+    ) -> bool:
+        """Ask for its end; False if it is not there, ``ConflictError`` if another has its name."""
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        if propagation is not None:
+            options["propagationPolicy"] = propagation
+        return self._call("DELETE", where, {}, options) is not None
+
+    @contextmanager
+    def stream(self, where: str, *, silence: float | None, **query: str | int) -> Generator[urllib3.BaseHTTPResponse]:
+        """An answer that goes on: a watch, a log. ``silence`` in seconds between two pieces is an error (None: never).
+
+        ``NotThereError`` when there is no such thing; errors while it is read inside are translated, too.
+        """
+        with self.translated():
+            answer = self._send("GET", where, query, None, _JSON, timeout=(CONNECT, silence))
+            try:
+                if answer.status not in _OK:
+                    raise self._error(answer.status, answer.headers, answer.read(_LONGEST_ERROR), "GET", where)
+                yield answer
+            finally:
+                answer.close()
+
+    @contextmanager
+    def translated(self) -> Generator[None]:
+        """Vendor errors of what is done inside become ours."""
+        try:
+            yield
+        except ApiException as error:
+            # Only raised for TLS: everything else is an answer.
+            raise TemporaryError(
+                f"cluster {self._cluster}: no trusted connection to its API server: {_line(error)}",
+                reason="cluster-unreachable",
+            ) from error
+        except urllib3.exceptions.SSLError as error:
+            raise TemporaryError(
+                f"cluster {self._cluster}: no trusted connection to its API server: {_line(error)}",
+                reason="cluster-unreachable",
+            ) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TemporaryError(
+                f"cluster {self._cluster}: its API server at {self._host} does not answer ({_line(error)})",
+                reason="cluster-unreachable",
+            ) from error
+
+    def close(self) -> None:
+        """Connections that are in use are closed when they come back."""
+        self._client.close()
+
+    # --- one call ----------------------------------------------------------------------------------------------------
+
+    def _needed(
+        self, method: str, where: str, query: Mapping[str, str | int], body: Manifest, content: str = _JSON
+    ) -> Manifest:
+        found = self._call(method, where, query, body, content)
+        if found is None:
+            raise TemporaryError(
+                f"cluster {self._cluster}: {where} is not there: its namespace is gone", reason="namespace-gone"
+            )
+        return found
+
+    def _call(
+        self,
+        method: str,
+        where: str,
+        query: Mapping[str, str | int],
+        body: Manifest | None = None,
+        content: str = _JSON,
+    ) -> Manifest | None:
+        with self.translated():
+            answer = self._send(method, where, query, body, content, timeout=(CONNECT, READ))
+            data = answer.data
+        if answer.status == _NOT_FOUND:
+            return None
+        if answer.status not in _OK:
+            raise self._error(answer.status, answer.headers, data, method, where)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            message = f"cluster {self._cluster}: what answers at {self._host} is no API server"
+            raise TemporaryError(message, reason="cluster-unreachable") from error
+
+    def _send(
+        self,
+        method: str,
+        where: str,
+        query: Mapping[str, str | int],
+        body: Manifest | None,
+        content: str,
+        *,
+        timeout: tuple[float, float | None],
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {"Accept": "application/json", "Content-Type": content, "User-Agent": "innkeeper"}
+        self._client.update_params_for_auth(headers, [], ["BearerToken"], where, method, body)
+        url = f"{self._host}{where}" + (f"?{urlencode(query)}" if query else "")
+        # As text: the client turns only some content types into JSON itself.
+        payload = None if body is None else json.dumps(body, separators=(",", ":"))
+        return self._client.rest_client.pool_manager.request(
+            method,
+            url,
+            body=payload,
+            headers=headers,
+            preload_content=False,
+            timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
+        )
+
+    def _error(self, status: int, headers: Mapping[str, str], data: bytes, method: str, where: str) -> Exception:
+        told = _status(data)
+        message = _line(told.get("message") or data.decode("utf-8", "replace") or "no reason given")
+        said = f"cluster {self._cluster}: {message}"
+        match status:
+            case 404:
+                return NotThereError(said, reason="not-there")
+            case 409:
+                return ConflictError(said, reason="conflict")
+            case 410:
+                return GoneError(said, reason="expired")
+            case 401:
+                return TemporaryError(
+                    f"cluster {self._cluster}: its API server does not accept the credentials of {self._access} "
+                    "(expired or withdrawn?): renew them",
+                    reason="cluster-credentials",
+                )
+            case 403:
+                terminating = "being terminated" in message
+                return ForbiddenError(said, reason="cluster-forbidden", terminating=terminating)
+            case 429:
+                return TemporaryError(said, delay=_retry_after(headers), reason="cluster-busy")
+            case 408 | 500 | 502 | 503 | 504:
+                text = f"{said} (HTTP {status}, {method} {where})"
+                return TemporaryError(text, delay=_retry_after(headers), reason="cluster-error")
+            case _:
+                return InvalidError(f"{said} (HTTP {status}, {method} {where})", reason="cluster-refused")
+
+
+def _status(data: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(data)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def _line(text: object, limit: int = 400) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

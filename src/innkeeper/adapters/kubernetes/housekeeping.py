@@ -1,0 +1,112 @@
+"""What nobody asks for: namespaces that a dead worker's start left behind, stop marks nobody needs, slow ends.
+
+Called by runtime.py's ``maintain``, which any worker ticks every second; it acts every ten minutes.
+
+A worker that died between making a namespace and reading the stop mark leaves an empty one that no activation row may
+know of any more. It is told from one that is stopped and waits for ``remove`` by what it lacks: nothing was ever
+started in it, and nothing kept.
+"""
+
+import random
+import time
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from innkeeper.adapters.kubernetes.api import Api, ConflictError
+from innkeeper.adapters.kubernetes.marks import Marks
+from innkeeper.adapters.kubernetes.names import (
+    APP,
+    OUTPUT,
+    WORKSPACE,
+    Manifest,
+    collection,
+    label,
+    part,
+    parts,
+    ref_of,
+    selects,
+)
+
+log = structlog.get_logger()
+
+EVERY = 600.0
+"""Seconds."""
+
+_LEFT_BEHIND = timedelta(minutes=10)
+"""A start takes seconds."""
+
+_SLOW = timedelta(minutes=1)
+_SAY_EVERY = 300.0
+
+_PAGE = 500
+
+
+class Housekeeping:
+    """For one cluster."""
+
+    def __init__(self, api: Api, marks: Marks, *, cluster: str) -> None:
+        self._api = api
+        self._marks = marks
+        self._cluster = cluster
+        # Not all workers of a deployment at once.
+        self._due_at = time.monotonic() + EVERY * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        self._said_at: dict[str, float] = {}
+
+    def tick(self) -> None:
+        if time.monotonic() >= self._due_at:
+            self._due_at = time.monotonic() + EVERY
+            self.clean(now=datetime.now(UTC))
+
+    def clean(self, *, now: datetime) -> None:
+        namespaces = self._namespaces()
+        living = {workspace for item in namespaces if (workspace := label(item, WORKSPACE))}
+        stopped = self._marks.everyone()
+        for item in namespaces:
+            ref = ref_of(item["metadata"]["name"])
+            if ref is None or item["metadata"].get("deletionTimestamp"):
+                continue
+            old = now - datetime.fromisoformat(item["metadata"]["creationTimestamp"]) > _LEFT_BEHIND
+            if old and ref.generation <= stopped.get(ref.workspace_id, -1) and self._is_bare(str(ref)):
+                log.warning("namespace.left-behind", namespace=str(ref), cluster=self._cluster)
+                self._delete(item)
+        self._marks.prune(living, now=now)
+
+    def note_slow(self, namespace: Manifest) -> None:
+        """Say why a namespace does not vanish, once in a while: a finalizer, an API that does not answer."""
+        metadata, now = namespace["metadata"], time.monotonic()
+        since = datetime.fromisoformat(metadata["deletionTimestamp"])
+        if datetime.now(UTC) - since < _SLOW or now - self._said_at.get(metadata["name"], -_SAY_EVERY) < _SAY_EVERY:
+            return
+        self._said_at = {name: at for name, at in self._said_at.items() if now - at < _SAY_EVERY}
+        self._said_at[metadata["name"]] = now
+        log.warning("namespace.does-not-end", namespace=metadata["name"], cluster=self._cluster, why=why(namespace))
+
+    def _namespaces(self) -> list[Manifest]:
+        query: dict[str, str | int] = {"labelSelector": selects(cluster=self._cluster), "limit": _PAGE}
+        found: list[Manifest] = []
+        while True:
+            page = self._api.list(collection("Namespace"), **query)
+            found += page["items"]
+            following = page["metadata"].get("continue")
+            if not following:
+                return found
+            query["continue"] = following
+
+    def _is_bare(self, namespace: str) -> bool:
+        kinds = (("Deployment", APP), ("StatefulSet", APP), ("ConfigMap", OUTPUT))
+        return not any(self._api.get(f"{collection(kind, namespace)}/{name}") for kind, name in kinds)
+
+    def _delete(self, namespace: Manifest) -> None:
+        metadata = namespace["metadata"]
+        try:
+            self._api.delete(f"{collection('Namespace')}/{metadata['name']}", uid=metadata["uid"])
+        except ConflictError:
+            return  # that one is gone; another has its name
+
+
+def why(namespace: Manifest) -> str:
+    """What its controller says of a namespace that is being deleted."""
+    conditions = parts(part(namespace, "status"), "conditions")
+    said: list[str] = [condition["message"] for condition in conditions if condition["status"] == "True"]
+    return "; ".join(said) or "its controller says nothing"

@@ -1,0 +1,210 @@
+"""One shared watch of a cluster's pods: list, follow, list again from time to time. Called by runtime.py.
+
+What it holds is a hint: good enough to say that a pod runs and where, never that there is none (runtime.py asks the
+API server for that). A watch that ends, expires (410), falls silent or breaks goes on from where it was, or lists anew.
+"""
+
+import json
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import structlog
+import urllib3
+
+from innkeeper.adapters.kubernetes.api import Api, GoneError
+from innkeeper.adapters.kubernetes.names import ALL_PODS, Manifest, part, selects
+from innkeeper.model.errors import InnkeeperError
+
+log = structlog.get_logger()
+
+SILENCE = 100.0
+"""Seconds. The server sends a bookmark every minute or so; a watch that says nothing for longer is dead."""
+
+RELIST = 600.0
+"""Seconds after which everything is listed anew: what a watch may have missed is mended then."""
+
+_WATCH = (240, 300)
+"""Seconds the server is asked to keep a watch open: not all workers come back at once."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+_PAGE = 500
+
+_CONTAINER = ("name", "image", "ports", "resources", "restartPolicy")
+
+_LAST = 200
+"""Deleted pods that are remembered: how a container ended is known by then only."""
+
+
+class PodWatch:
+    """Pods of one cluster by namespace, as last heard of."""
+
+    def __init__(self, api: Api, *, cluster: str) -> None:
+        self._api = api
+        self._cluster = cluster
+        self._changed = threading.Condition()
+        self._pods: dict[str, dict[str, Manifest]] = {}
+        self._forgotten: dict[str, float] = {}
+        self._last: OrderedDict[str, Manifest] = OrderedDict()
+        self._heard_at: float | None = None
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stream: urllib3.BaseHTTPResponse | None = None
+
+    def pods(self, namespace: str) -> list[Manifest]:
+        """What is known, oldest first; nothing when it may be too old. Starts the watch at the first call."""
+        with self._changed:
+            self._begin()
+            if self._heard_at is None or time.monotonic() - self._heard_at > SILENCE:
+                return []
+            return by_age(self._pods.get(namespace, {}).values())
+
+    def forget(self, namespace: str, uid: str) -> None:
+        """It was deleted for certain; what is still heard of it comes late."""
+        with self._changed:
+            self._forgotten[uid] = time.monotonic()
+            self._pods.get(namespace, {}).pop(uid, None)
+
+    def last(self, uid: str) -> Manifest | None:
+        """How a pod looked when it was deleted, if that was seen, and not long ago."""
+        with self._changed:
+            return self._last.get(uid)
+
+    def wait(self, seconds: float) -> None:
+        """Until something changed, or that long."""
+        with self._changed:
+            self._begin()
+            self._changed.wait(seconds)
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._changed:
+            stream, thread = self._stream, self._thread
+        if stream is not None:
+            with suppress(OSError, ValueError, RuntimeError):
+                stream.shutdown()
+        if thread is not None:
+            thread.join(10)
+
+    # --- the thread --------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self._thread is None and not self._closed.is_set():
+            self._thread = threading.Thread(target=self._run, name=f"pods of {self._cluster}", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        pause, version, listed_at = _FIRST_PAUSE, "", 0.0
+        while not self._closed.is_set():
+            try:
+                if not version or time.monotonic() - listed_at > RELIST:
+                    version, listed_at = self._list(), time.monotonic()
+                for event in self._events(version):
+                    version = self._take(event) or version
+                    pause = _FIRST_PAUSE
+            except GoneError:
+                version = ""
+            except InnkeeperError as error:
+                if self._closed.is_set():
+                    return
+                log.warning("pods.watch-broken", cluster=self._cluster, why=str(error))
+                self._closed.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _list(self) -> str:
+        query: dict[str, str | int] = {"labelSelector": selects(cluster=self._cluster), "limit": _PAGE}
+        found: dict[str, dict[str, Manifest]] = {}
+        while True:
+            page = self._api.list(ALL_PODS, **query)
+            for pod in page["items"]:
+                found.setdefault(pod["metadata"]["namespace"], {})[pod["metadata"]["uid"]] = slim(pod)
+            following = page["metadata"].get("continue")
+            if not following:
+                break
+            query["continue"] = following
+        with self._changed:
+            late = time.monotonic() - SILENCE
+            self._forgotten = {uid: at for uid, at in self._forgotten.items() if at > late}
+            self._pods = {
+                namespace: {uid: pod for uid, pod in pods.items() if uid not in self._forgotten}
+                for namespace, pods in found.items()
+            }
+            self._heard()
+        return page["metadata"]["resourceVersion"]
+
+    def _events(self, version: str) -> Iterator[Manifest]:
+        query: dict[str, str | int] = {
+            "labelSelector": selects(cluster=self._cluster),
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": random.randint(*_WATCH),  # noqa: S311 - no secret
+        }
+        with self._api.stream(ALL_PODS, silence=SILENCE, **query) as answer:
+            with self._changed:
+                self._stream = answer
+            try:
+                rest = b""
+                for chunk in answer.stream(65536):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in filter(None, lines):
+                        if self._closed.is_set():
+                            return
+                        yield json.loads(line)
+            finally:
+                with self._changed:
+                    self._stream = None
+
+    def _take(self, event: Manifest) -> str | None:
+        """The version it brings us to."""
+        kind, it = event["type"], event["object"]
+        if kind == "ERROR":
+            raise GoneError(f"the watch ended: {it.get('message')}", reason="expired")
+        metadata = it["metadata"]
+        with self._changed:
+            if kind in ("ADDED", "MODIFIED") and metadata["uid"] not in self._forgotten:
+                self._pods.setdefault(metadata["namespace"], {})[metadata["uid"]] = slim(it)
+            elif kind == "DELETED":
+                self._forgotten.pop(metadata["uid"], None)
+                self._last[metadata["uid"]] = slim(it)
+                while len(self._last) > _LAST:
+                    self._last.popitem(last=False)
+                pods = self._pods.get(metadata["namespace"], {})
+                pods.pop(metadata["uid"], None)
+                if not pods:
+                    self._pods.pop(metadata["namespace"], None)
+            self._heard()
+        return metadata["resourceVersion"]
+
+    def _heard(self) -> None:
+        self._heard_at = time.monotonic()
+        self._changed.notify_all()
+
+
+def by_age(pods: Iterable[Manifest]) -> list[Manifest]:
+    """Oldest first."""
+    return sorted(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+
+
+def slim(pod: Manifest) -> Manifest:
+    """What is looked at of a pod: with thousands of them, the rest is most of it."""
+    metadata, spec, status = pod["metadata"], pod["spec"], part(pod, "status")
+    keys = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "labels")
+    return {
+        "metadata": {key: metadata[key] for key in keys if key in metadata},
+        "spec": {
+            "nodeName": spec.get("nodeName"),
+            "containers": [
+                {key: container[key] for key in _CONTAINER if key in container} for container in spec["containers"]
+            ],
+        },
+        "status": {
+            key: status[key]
+            for key in ("phase", "reason", "message", "podIP", "conditions", "containerStatuses")
+            if key in status
+        },
+    }

@@ -1,0 +1,181 @@
+"""The life of a workspace as pods of a real cluster: control, state database and pool are on this machine."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from innkeeper.adapters.http_health import HttpHealth
+from innkeeper.adapters.keyfile import KeyFile
+from innkeeper.adapters.local.mail import MailFolder
+from innkeeper.adapters.postgres.server import PostgresServers
+from innkeeper.control import sweeps
+from innkeeper.control.house import House
+from innkeeper.model.app import App, Health
+from innkeeper.model.domain import Domain
+from innkeeper.model.lifecycle import Request
+from innkeeper.model.observed import Life
+from innkeeper.model.workspace import Instance, TenantDatabase
+from innkeeper.store import activations, routes
+from innkeeper.store.session import Database
+from support import house as h
+from support.activations import SERVER
+from support.kubernetes import PYTHON_IMAGE, Pods
+from support.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+
+APP = App(
+    "server",
+    "1.0.0",
+    image=PYTHON_IMAGE,
+    args=("python3", "-ISu", "-c", SERVER),
+    health=Health("/", 60.0),
+    env={"PORT": "{port}", "HOST": "{host}"},
+    connections=2,
+)
+
+
+@pytest.fixture
+def house(state: Database, pool_instance: Instance, pods: Pods, tmp_path: Path) -> Iterator[House]:
+    servers = PostgresServers()
+    made = House(
+        database=state,
+        runtimes=h.OneRuntime(pods.runtime()),
+        health=HttpHealth(),
+        servers=servers,
+        mailer=MailFolder(tmp_path / "mail", sender="innkeeper@localhost"),
+        box=KeyFile.create(tmp_path / "key"),
+        domain=Domain("apps.localhost", "http", 8080),
+    )
+    h.register(made, pool_instance, APP, replace(h.CLUSTER, name=pods.cluster, kind="kubernetes"))
+    yield made
+    servers.close()
+
+
+@pytest.fixture
+def acme(house, gateway, customer):
+    operation = h.create(house, "acme", customer)
+    h.drive(house, until=lambda: h.operation(house, operation.id).state == "done", timeout=60)
+    return h.read(house, "acme")
+
+
+def route_of(house, workspace) -> Any:
+    with house.database.transaction() as session:
+        route = routes.by_workspace(session, workspace.id)
+    assert route is not None
+    return route
+
+
+def pods_of(pods: Pods, ref) -> list[Any]:
+    found: Any = pods.sandbox.cluster.core.list_namespaced_pod(str(ref))
+    return found.items
+
+
+def namespace_of(pods: Pods, ref) -> Any:
+    with suppress(ApiException):
+        return pods.sandbox.cluster.core.read_namespace(str(ref))
+    return None
+
+
+def release(core, namespace: str) -> None:
+    with suppress(ApiException):
+        core.patch_namespaced_config_map("held", namespace, {"metadata": {"finalizers": None}})
+
+
+def test_it_comes_up_as_a_pod_and_its_route_leads_there(house, acme, pods: Pods, pool_instance):
+    assert acme.state.value == "active"
+    (pod,) = pods_of(pods, acme.activation)
+    assert route_of(house, acme).address.ip == pod.status.pod_ip
+    labels = namespace_of(pods, acme.activation).metadata.labels
+    assert labels["innkeeper.dev/workspace"] == acme.id
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert h.runtime(house).inventory() == [acme.activation]
+    database = TenantDatabase.of(acme.id, connections=acme.connections)
+    assert house.servers.server(pool_instance).observe(database).can_login
+
+
+def test_it_sleeps_wakes_and_is_purged_as_time_passes(house, gateway, acme, pods: Pods):
+    h.advance(house, timedelta(hours=49))
+    assert h.state_of(house, "acme") == "deactivated"
+    assert pods_of(pods, acme.activation) == []
+    assert route_of(house, acme).status.value == "asleep"
+
+    gateway.wake(acme.id)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=60)
+    awake = h.read(house, "acme")
+    assert awake.generation == 2
+    (pod,) = pods_of(pods, awake.activation)
+    assert route_of(house, acme).address.ip == pod.status.pod_ip
+
+    h.advance(house, timedelta(hours=49))
+    h.advance(house, timedelta(days=61))
+    assert h.state_of(house, "acme") == "purged"
+    assert h.runtime(house).inventory() == []
+    assert [namespace_of(pods, replace(acme.activation, generation=n)) for n in (1, 2)] == [None, None]
+
+
+def test_a_wake_does_not_wait_for_a_namespace_that_does_not_vanish(house, gateway, acme, pods: Pods):
+    core = pods.sandbox.cluster.core
+    # As long as this says so, the old namespace stays.
+    held: Any = {"metadata": {"name": "held", "finalizers": ["innkeeper.dev/test"]}}
+    core.create_namespaced_config_map(str(acme.activation), held)
+    pods.sandbox.on_exit(lambda: release(core, str(acme.activation)))
+    h.ask(house, "acme", Request.DEACTIVATE)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=60)
+    h.drive(house, until=lambda: namespace_of(pods, acme.activation).metadata.deletion_timestamp)
+    gateway.wake(acme.id)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=60)
+    awake = h.read(house, "acme")
+    assert awake.generation == 2
+    assert (pods_of(pods, acme.activation), len(pods_of(pods, awake.activation))) == ([], 1)
+    assert not h.runtime(house).remove(acme.activation)
+    assert set(h.runtime(house).inventory()) == {acme.activation, awake.activation}
+
+    release(core, str(acme.activation))
+    h.drive(house, until=lambda: absent(house, acme), timeout=60)
+    assert h.runtime(house).inventory() == [awake.activation]
+
+
+def absent(house, workspace) -> bool:
+    with house.database.transaction() as session:
+        found = activations.get(session, workspace.activation)
+    return found is not None and found.phase == "absent"
+
+
+def test_a_pod_that_is_taken_away_comes_back_and_the_route_follows(house, acme, pods: Pods):
+    (before,) = pods_of(pods, acme.activation)
+    pods.sandbox.cluster.core.delete_namespaced_pod(before.metadata.name, str(acme.activation))
+
+    def followed() -> bool:
+        sweeps.watch_the_awake(house)
+        h.work(house)
+        route = route_of(house, acme)
+        return route.address.ip != before.status.pod_ip and house.health.check(route.address, "/", host="x").healthy
+
+    eventually(followed, timeout=60, describe=lambda: (h.describe(house), h.runtime(house).observe(acme.activation)))
+    (after,) = pods_of(pods, acme.activation)
+    assert route_of(house, acme).address.ip == after.status.pod_ip
+    assert h.read(house, "acme").generation == acme.generation
+    assert h.read(house, "acme").problem is None
+
+
+def test_an_application_that_ends_by_itself_gets_a_fresh_pod(house, acme, pods: Pods):
+    (before,) = pods_of(pods, acme.activation)
+    # As the kernel would, for lack of memory: its process is killed, the pod stays.
+    pods.kill(before)
+    eventually(lambda: h.runtime(house).observe(acme.activation).life is Life.EXITED)
+
+    def followed() -> bool:
+        sweeps.watch_the_awake(house)
+        h.work(house)
+        return [pod.metadata.uid for pod in pods_of(pods, acme.activation)] not in ([], [before.metadata.uid])
+
+    eventually(followed, timeout=60, describe=lambda: h.describe(house))
+    h.drive(house, until=lambda: house.health.check(route_of(house, acme).address, "/", host="x").healthy)
+    assert h.read(house, "acme").problem is None

@@ -1,0 +1,199 @@
+"""Why a pod does not run, in words. The statuses are those a kubelet and a scheduler of 1.37 write."""
+
+import pytest
+
+from innkeeper.adapters.kubernetes import explain
+from innkeeper.model.observed import Life, RuntimeObservation
+from innkeeper.model.workspace import Address
+
+
+def pod(
+    state: dict | None = None,
+    *,
+    last: dict | None = None,
+    restarts: int = 0,
+    deleted: bool = False,
+    **status: object,
+) -> dict:
+    containers = [] if state is None else [{"name": "app", "state": state, "restartCount": restarts}]
+    if last is not None:
+        containers[0]["lastState"] = {"terminated": last}
+    return {
+        "metadata": {"name": "app-1", "uid": "u1"} | ({"deletionTimestamp": "2026-11-24T20:00:00Z"} if deleted else {}),
+        "spec": {
+            "containers": [
+                {
+                    "name": "app",
+                    "image": "localhost/app:1",
+                    "ports": [{"containerPort": 8080}],
+                    "resources": {"limits": {"memory": "256Mi"}},
+                }
+            ]
+        },
+        "status": {"phase": "Pending", "containerStatuses": containers} | status,
+    }
+
+
+def waiting(reason: str, message: str = "") -> dict:
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+def ended(code: int, reason: str = "Error", message: str = "") -> dict:
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+
+def condition(reason: str, message: str) -> list[dict]:
+    return [{"type": "PodScheduled", "status": "False", "reason": reason, "message": message}]
+
+
+@pytest.mark.parametrize("state", [{"running": {"startedAt": "x"}}, waiting("ContainerCreating"), None])
+def test_a_pod_with_an_address_is_asked_there(state: dict | None):
+    seen = explain.explain(pod(state, podIP="10.244.0.12"))
+    assert seen == RuntimeObservation(Life.RUNNING, address=Address("10.244.0.12", 8080))
+
+
+@pytest.mark.parametrize(
+    "on_its_way",
+    [
+        pod(),
+        pod(waiting("ContainerCreating")),
+        pod(waiting("PodInitializing")),
+        pod({"running": {}}),  # no address yet
+        pod(conditions=condition("SchedulingGated", "waits for a gate")),
+        pod({"running": {}}, podIP="10.244.0.12", deleted=True),
+        pod(ended(1), deleted=True),
+    ],
+)
+def test_what_is_on_its_way_has_not_failed(on_its_way: dict):
+    seen = explain.explain(on_its_way)
+    assert (seen.life, seen.address, seen.reason) == (Life.STARTING, None, "")
+
+
+PULL = 'failed to pull and unpack image "localhost/app:1": failed to resolve reference "localhost/app:1": '
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said"),
+    [
+        (
+            pod(waiting("ErrImagePull", f"{PULL}localhost/app:1: not found")),
+            "image-not-found",
+            "image not found: there is no localhost/app:1",
+        ),
+        (
+            pod(
+                waiting(
+                    "ImagePullBackOff",
+                    f'Back-off pulling image "localhost/app:1": ErrImagePull: {PULL}localhost/app:1: not found',
+                )
+            ),
+            "image-not-found",
+            "is its name and tag right?",
+        ),
+        (
+            pod(waiting("ErrImagePull", f"{PULL}unexpected status from HEAD request: 401 Unauthorized")),
+            "image-refused",
+            "does not give out the image localhost/app:1",
+        ),
+        (
+            pod(waiting("ErrImagePull", f"{PULL}pull access denied, repository does not exist or may require login")),
+            "image-refused",
+            "are credentials missing?",
+        ),
+        (
+            pod(waiting("ErrImagePull", f"{PULL}dial tcp 127.0.0.1:5000: connect: connection refused")),
+            "image-unreachable",
+            "connection refused",
+        ),
+        (
+            pod(waiting("CreateContainerConfigError", 'secret "app" not found')),
+            "cannot-start",
+            'secret "app" not found',
+        ),
+        (
+            pod(waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")),
+            "runs-as-root",
+            "nothing here does",
+        ),
+        (
+            pod(ended(128, "StartError", 'exec: "./missing": stat ./missing: no such file or directory: unknown')),
+            "command-not-found",
+            "command not found",
+        ),
+        (pod(ended(3), phase="Failed"), "exited", "exited with code 3"),
+        (pod(ended(0, "Completed"), phase="Succeeded"), "exited", "exited with code 0"),
+        (pod(ended(139), phase="Failed"), "signal", "signal 11 (SIGSEGV)"),
+        (pod(ended(137), phase="Failed"), "signal", "for lack of memory"),
+        (pod(ended(255), phase="Failed"), "exited", "exited with code 255"),
+        (pod(ended(137, "OOMKilled"), phase="Failed"), "out-of-memory", "more memory than its limit, 256Mi"),
+        (
+            pod(waiting("CrashLoopBackOff", "back-off 10s"), last={"exitCode": 1, "reason": "Error"}, restarts=3),
+            "crash-loop",
+            "keeps ending (4 times): the application exited with code 1",
+        ),
+        (
+            pod(conditions=condition("Unschedulable", "0/1 nodes are available: 1 Insufficient memory.")),
+            "unschedulable",
+            "no node has room for it: 0/1 nodes are available: 1 Insufficient memory.",
+        ),
+        (
+            pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+            "evicted",
+            "low on resource: memory",
+        ),
+        (
+            pod(ended(137), phase="Failed", reason="Evicted", message='Usage of EmptyDir volume "writable-0" exceeds'),
+            "evicted",
+            "EmptyDir",
+        ),
+        (pod(phase="Failed", reason="OutOfcpu", message="Node didn't have enough"), "node-refused", "enough"),
+    ],
+)
+def test_why_it_does_not_run(status: dict, reason: str, said: str):
+    seen = explain.explain(status)
+    assert (seen.life, seen.reason, seen.permanent) == (Life.EXITED, reason, False)
+    assert said in seen.message
+    assert "\n" not in seen.message
+
+
+def test_only_what_no_waiting_mends_is_permanent():
+    seen = explain.explain(pod(waiting("InvalidImageName", "couldn't parse image")))
+    assert (seen.reason, seen.permanent) == ("image-name", True)
+
+
+def test_a_write_to_the_read_only_root_says_what_to_change():
+    seen = explain.explain(pod(ended(1), phase="Failed"))
+    told = explain.with_tail(seen, "OSError: [Errno 30] Read-only file system: '/data'")
+    assert told.reason == "read-only"
+    assert "`writable`" in told.message
+    assert "exited with code 1" in told.message
+    assert explain.with_tail(seen, "Segmentation fault").reason == "exited"
+
+
+def deployment(message: str) -> dict:
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    return {"status": {"conditions": [{"type": "Available", "status": "False", "message": "no"}, failure]}}
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ('pods "app-x" is forbidden: exceeded quota: activation, requested: limits.memory=1Gi, used: 0', "quota"),
+        ('pods "app-x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot', "pod-security"),
+        ('pods "app-x" is forbidden: error looking up service account', "not-admitted"),
+    ],
+)
+def test_a_pod_that_was_not_admitted_is_said_why(message: str, reason: str):
+    for seen in (explain.no_pod(deployment(message)), explain.no_pod({"status": {}}, message)):
+        assert (seen.life, seen.reason) == (Life.EXITED, reason)
+        assert "is forbidden" not in seen.message
+
+
+def test_without_a_complaint_a_pod_is_on_its_way():
+    assert explain.no_pod({"status": {"conditions": []}}).life is Life.STARTING
+    assert explain.no_pod({}).life is Life.STARTING
+
+
+def test_the_gate_of_a_pod_that_is_going_is_no_failure():
+    told = 'pods "app-x" is forbidden: exceeded quota: activation, requested: count/pods=1, used: count/pods=1'
+    assert explain.no_pod(deployment(told)).life is Life.STARTING
