@@ -31,7 +31,7 @@ WANTED = {
             "POST /v1/instances/{instance}/cordon", "POST /v1/instances/{instance}/uncordon",
             "DELETE /v1/gateways/{gateway}", "POST /v1/breaker/reset", "POST /v1/clock/advance",
             "POST /v1/clock/accept", "POST /v1/workspaces/{slug}/purge", "POST /v1/workspaces/{slug}/hold",
-            "POST /v1/workspaces/{slug}/release", "POST /v1/secrets/reseal",
+            "POST /v1/workspaces/{slug}/release", "POST /v1/secrets/reseal", "POST /v1/drift/fix",
             "POST /v1/workspaces/{slug}/secrets/{name}",
         ),
         "admin",

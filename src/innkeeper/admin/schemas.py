@@ -299,6 +299,15 @@ class Drift(Sent):
     items: list[Finding]
 
 
+class MendedFinding(Finding):
+    outcome: Literal["mended", "left"]
+    did: str
+
+
+class MendedDrift(Sent):
+    items: list[MendedFinding]
+
+
 class Health(Sent):
     status: Literal["ok"]
     version: str

@@ -7,6 +7,7 @@ from typing import Any
 from innkeeper.control.clock import Shown
 from innkeeper.control.drift import Finding
 from innkeeper.control.explain import Fact, Why
+from innkeeper.control.mending import Mended
 from innkeeper.control.purges import Preview
 from innkeeper.control.reseal import KeyUse
 from innkeeper.model.audit import AuditRow
@@ -218,3 +219,7 @@ def key_use(row: KeyUse) -> Json:
 
 def finding(row: Finding) -> Json:
     return {"kind": row.kind, "where": row.where, "what": row.what, "explanation": row.explanation}
+
+
+def mended(row: Mended) -> Json:
+    return finding(row.finding) | {"outcome": row.outcome, "did": row.did}

@@ -227,6 +227,8 @@ def _drift(inn: Inn) -> Iterator[Finding]:
     except ProblemError:
         return  # this process reaches no runtime, or the token may not ask
     if found:
-        yield Finding("wrong", "drift", f"{len(found)} things are not as the rows say", "inn drift")
+        yield Finding(
+            "wrong", "drift", f"{len(found)} things are not as the rows say", "inn drift, then inn drift --fix"
+        )
     else:
         yield Finding("ok", "drift", "everything is as the rows say")

@@ -86,8 +86,17 @@ def reset(inn: Inn, yes: Yes = False) -> None:
 drift = typer.Typer(help="Where rows and the outside differ.", pretty_exceptions_enable=False, add_completion=False)
 
 
-def show_drift(inn: Inn) -> None:
-    """Compare rows with processes, containers and databases (exit 1 when something differs). Changes nothing."""
+def show_drift(
+    inn: Inn,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend what no transition works on; nothing is deleted that has not ended.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Compare rows with processes, containers and databases (exit 1 when something differs)."""
+    if fix:
+        _fix_drift(inn, yes=yes)
+        return
     found = inn.client.get("/v1/drift")["items"]
     if found or not inn.people:
         inn.show(found, ("kind", "where", "what", "explanation"))
@@ -95,6 +104,19 @@ def show_drift(inn: Inn) -> None:
         raise FailedError(f"{len(found)} things are not as the rows say")
     if inn.people:
         sys.stdout.write("everything is as the rows say\n")
+
+
+def _fix_drift(inn: Inn, *, yes: bool) -> None:
+    question = "Remove what is left of ended activations and purged workspaces, and start again what is missing?"
+    inn.confirm(question, yes=yes)
+    items = inn.client.post("/v1/drift/fix").body["items"]
+    if items or not inn.people:
+        inn.show(items, ("outcome", "where", "what", "did"))
+    left = sum(item["outcome"] == "left" for item in items)
+    if left:
+        raise FailedError(f"{left} things were left as they are: each says why")
+    if inn.people:
+        sys.stdout.write(f"{len(items)} things were mended\n" if items else "everything is as the rows say\n")
 
 
 command(drift, "drift")(show_drift)

@@ -1,4 +1,4 @@
-"""Rows against what is really there: processes, containers, databases. Reports only. Called by the admin API.
+"""Rows against what is really there: processes, containers, databases. Reports only; mending.py mends.
 
 Inventories are read before rows: every row is written before its object, so an object that no row explains afterwards
 is not merely new. No transaction is open across an outside call.
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from innkeeper.control import checks
+from innkeeper.model.drift import Kind
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import ActivationRef, Cluster, Instance
 from innkeeper.ports import DatabaseServers, Runtimes
@@ -17,12 +18,25 @@ from innkeeper.store.session import Database
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``kind``: orphan (no row explains it), missing (a row says it is there) or unreadable (nobody knows)."""
+    """``kind``: orphan (no row explains it), missing (a row says it is there) or unreadable (nobody knows).
+
+    The rest says for mending.py what it is and where; ``differs`` None: nothing that could be mended.
+    """
 
     kind: str
     where: str
     what: str
     explanation: str
+    differs: Kind | None = None
+    ref: ActivationRef | None = None
+    cluster: Cluster | None = None
+    instance: Instance | None = None
+    database_of: str | None = None
+
+    @property
+    def workspace_id(self) -> str | None:
+        """Whose it is, or would be."""
+        return self.database_of if self.ref is None else self.ref.workspace_id
 
 
 def report(database: Database, *, runtimes: Runtimes, servers: DatabaseServers) -> list[Finding]:
@@ -50,11 +64,27 @@ def _cluster(database: Database, runtimes: Runtimes, cluster: Cluster) -> list[F
     elsewhere = {activation.ref for activation in living} - set(here)
     ready = [one.ref for one in living if one.cluster_id == cluster.id and one.phase == "ready"]
     return [
-        Finding("orphan", where, str(ref), _ELSEWHERE if ref in elsewhere else _UNEXPLAINED)
+        Finding(
+            "orphan",
+            where,
+            str(ref),
+            _ELSEWHERE if ref in elsewhere else _UNEXPLAINED,
+            differs=Kind.OBJECT,
+            ref=ref,
+            cluster=cluster,
+        )
         for ref in _minus(there, here)
         if ref.workspace_id not in checked
     ] + [
-        Finding("missing", where, str(ref), "its activation is ready, and the cluster does not know it")
+        Finding(
+            "missing",
+            where,
+            str(ref),
+            "its activation is ready, and the cluster does not know it",
+            differs=Kind.ACTIVATION,
+            ref=ref,
+            cluster=cluster,
+        )
         for ref in _minus(ready, there)
     ]
 
@@ -78,11 +108,27 @@ def _instance(database: Database, servers: DatabaseServers, instance: Instance) 
         known = shown.databases_on(session, instance.id)
         checked = checks.under_way(session)
     orphans = [
-        Finding("orphan", where, workspace, "something of it exists here, and no workspace row explains it")
+        Finding(
+            "orphan",
+            where,
+            workspace,
+            "something of it exists here, and no workspace row explains it",
+            differs=Kind.DATABASE,
+            database_of=workspace,
+            instance=instance,
+        )
         for workspace in sorted(there - set(known) - checked)
     ]
     return orphans + [
-        Finding("missing", where, workspace, "its database was complete once, and nothing of it is here")
+        Finding(
+            "missing",
+            where,
+            workspace,
+            "its database was complete once, and nothing of it is here",
+            differs=Kind.LOST_DATABASE,
+            database_of=workspace,
+            instance=instance,
+        )
         for workspace, ready in sorted(known.items())
         if ready and workspace not in there
     ]

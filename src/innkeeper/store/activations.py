@@ -115,6 +115,15 @@ def absent(session: Session, ref: ActivationRef) -> None:
     )
 
 
+def reopen(session: Session, ref: ActivationRef, *, cluster_id: str) -> None:
+    """Something of it was found on that cluster after all: due for removal again, until verified absent."""
+    session.execute(
+        "UPDATE activations SET phase = 'ended', due_real_at = clock_timestamp() WHERE workspace_id = %s"
+        " AND generation = %s AND phase = 'absent' AND cluster_id = %s",
+        (ref.workspace_id, ref.generation, cluster_id),
+    )
+
+
 def of_workspace(session: Session, workspace_id: str) -> list[Activation]:
     """All of a workspace's activations, newest first."""
     rows = session.execute(

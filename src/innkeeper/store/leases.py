@@ -1,7 +1,8 @@
 """Claims: which worker converges which workspace, for how long, behind which fence. Real time only."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 from psycopg import sql
 
@@ -42,6 +43,40 @@ def take(session: Session, workspace: Workspace, *, owner: str) -> Workspace | N
     ).format(workspaces.COLUMNS)
     row = session.execute(query, {"owner": owner, "lease": LEASE, "id": workspace.id}).fetchone()
     return None if row is None else workspaces.from_row(row)
+
+
+def look(session: Session, workspace_id: str) -> tuple[Workspace | None, bool]:
+    """A workspace, locked, and whether somebody works on it or is about to."""
+    query = sql.SQL(
+        "SELECT {}, due_real_at IS NOT NULL OR coalesce(lease_until_real_at > clock_timestamp(), false) AS busy"
+        " FROM workspaces WHERE id = %s FOR UPDATE"
+    ).format(workspaces.COLUMNS)
+    row = session.execute(query, (workspace_id,)).fetchone()
+    if row is None:
+        return None, False
+    busy = bool(row.pop("busy"))
+    return workspaces.from_row(row), busy
+
+
+def hold(session: Session, workspace: Workspace, *, owner: str) -> Workspace:
+    """Keep workers away from a workspace, whose row is locked and which nobody holds, behind a new fence.
+
+    Unlike ``take`` it does not fall due by that: purged ones never do.
+    """
+    query = sql.SQL(
+        "UPDATE workspaces SET fence = fence + 1, lease_owner = %(owner)s,"
+        " lease_until_real_at = clock_timestamp() + %(lease)s WHERE id = %(id)s RETURNING {}"
+    ).format(workspaces.COLUMNS)
+    row = session.execute(query, {"owner": owner, "lease": LEASE, "id": workspace.id}).fetchone()
+    return workspaces.from_row(cast("Mapping[str, Any]", row))
+
+
+def let_go(session: Session, workspace: Workspace) -> None:
+    """End what ``hold`` began, unless a worker has come after it ran out."""
+    session.execute(
+        "UPDATE workspaces SET lease_owner = NULL, lease_until_real_at = NULL WHERE id = %s AND fence = %s",
+        (workspace.id, workspace.fence),
+    )
 
 
 def renew(session: Session, *, owner: str, ids: list[str]) -> set[str]:

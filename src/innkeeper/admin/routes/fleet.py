@@ -7,7 +7,7 @@ from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall, respond
 from innkeeper.admin.paging import PageSize, PageToken, few
 from innkeeper.admin.routes.workspaces import accepted
-from innkeeper.control import clock, drift, gateways
+from innkeeper.control import clock, drift, gateways, mending
 from innkeeper.model import durations
 from innkeeper.model.errors import NotFound
 from innkeeper.model.token import Scope
@@ -92,6 +92,17 @@ def show_drift(call: TheCall) -> Response:
     return respond(Reply({"items": [views.finding(one) for one in found]}))
 
 
+def fix_drift(call: TheCall) -> Response:
+    """Mend what differs where no transition is at work; what cannot be tied to what ended is left, and said."""
+    caller = call.admit()
+    services = call.services
+    if services.runtimes is None or services.servers is None:
+        raise NotFound("clusters and instances cannot be reached from this process")
+    found = drift.report(services.database, runtimes=services.runtimes, servers=services.servers)
+    tools = mending.Tools(services.database, services.runtimes, services.servers, caller.actor)
+    return respond(Reply({"items": [views.mended(one) for one in mending.mend(tools, found)]}))
+
+
 routing.add(router, "GET", "/gateways", list_gateways, scope=Scope.READ, answer=s.Gateways)
 routing.add(router, "DELETE", "/gateways/{gateway}", remove_gateway, scope=Scope.ADMIN, answer=s.Removed)
 routing.add(router, "GET", "/breaker", show_breaker, scope=Scope.READ, answer=s.Breaker)
@@ -100,3 +111,4 @@ routing.add(router, "GET", "/clock", show_clock, scope=Scope.READ, answer=s.Cloc
 routing.add(router, "POST", "/clock/advance", advance_clock, scope=Scope.ADMIN, answer=s.Operation, status=202)
 routing.add(router, "POST", "/clock/accept", accept_clock, scope=Scope.ADMIN, answer=s.Clock)
 routing.add(router, "GET", "/drift", show_drift, scope=Scope.READ, answer=s.Drift)
+routing.add(router, "POST", "/drift/fix", fix_drift, scope=Scope.ADMIN, answer=s.MendedDrift)
