@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve()
 def up() -> None:
     _require_root()
     keys = binaries.build(_say)
-    wanted = {tool: keys[tool] for tool in components.DAEMONS}
+    wanted = {tool: keys[tool] for tool in components.DAEMONS} | {"settings": components.fingerprint()}
     with _alone():
         known = machine.record()
         if (
@@ -59,6 +59,7 @@ def up() -> None:
         supervisor.begin(HERE)
         _load_images()
         check.wait_until_up()
+        components.create_dns_service()
         _say(f"the node is ready after {time.monotonic() - started:.1f} s; asking two pods about network policies")
         check.probe()
         _say(f"up in {time.monotonic() - started:.1f} s")

@@ -5,12 +5,14 @@ Why the flags that are not obvious:
 - kube-router ends at once when its node does not exist yet, and policies are then silently not enforced: it waits.
 - `restrict_oom_score_adj`: without CAP_SYS_RESOURCE a sandbox that asks for -998 dies ("can't get final child's PID").
 - `failCgroupV1`, `failSwapOn`: any machine will do. `cgroupRoot`: what is left of pods is told from the rest.
+- A registry that says nothing for 20 s has failed; the default is 5 minutes, and tests wait for it.
 - Image collection is off: images are loaded by hand, and no registry has them.
 - The API server listens on every address, because pods reach it at the bridge and people on loopback; machine.py shuts
   it towards the outside. The other components listen on loopback or on the bridge.
 - No leader election: there is one of each, and a cluster at rest should write nothing.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from paths import (
     BRIDGE,
     CGROUP,
     DATA,
+    DNS_SERVICE,
     HOST,
     KUBECONFIG,
     LOGS,
@@ -37,6 +40,9 @@ from paths import (
 )
 
 ETCD = "http://127.0.0.1:2379"
+BRISK = ("--kube-api-qps=300", "--kube-api-burst=600")
+"""Thousands of pods on nodes of kwok, namespaces that vanish by the dozen: the defaults, 20 and 30, are the brake."""
+
 DAEMONS = ("kube", "containerd", "runc", "kube-router", "coredns")
 """The tools whose new build means a new cluster."""
 
@@ -101,12 +107,18 @@ def components() -> tuple[Component, ...]:
                 f"--cluster-signing-cert-file={PKI}/ca.crt",
                 f"--cluster-signing-key-file={PKI}/ca.key",
                 "--use-service-account-credentials",
+                "--concurrent-namespace-syncs=40",
+                *BRISK,
                 "--leader-elect=false",
                 "--bind-address=127.0.0.1",
             ),
             once=api.answers,
         ),
-        Component("kube-scheduler", (kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1"), once=api.answers),
+        Component(
+            "kube-scheduler",
+            (kubeconfig, *BRISK, "--leader-elect=false", "--bind-address=127.0.0.1"),
+            once=api.answers,
+        ),
         Component(
             "kubelet",
             (
@@ -147,11 +159,41 @@ def components() -> tuple[Component, ...]:
 
 def write_settings() -> None:
     (SETTINGS / "cni").mkdir(parents=True)
-    (SETTINGS / "containerd.toml").write_text(_containerd())
-    (SETTINGS / "Corefile").write_text(_corefile())
-    (SETTINGS / "kubelet.json").write_text(json.dumps(_kubelet(), indent=2))
-    (SETTINGS / "audit.json").write_text(json.dumps(_audit(), indent=2))
-    (SETTINGS / "cni" / "10-pods.conflist").write_text(json.dumps(_pod_network(), indent=2))
+    for name, text in _settings().items():
+        (SETTINGS / name).write_text(text)
+
+
+def fingerprint() -> str:
+    """Of all command lines and settings: a cluster that runs with others is replaced."""
+    commands = [each.command() for each in components()]
+    return hashlib.sha256(json.dumps([commands, _settings()]).encode()).hexdigest()
+
+
+def _settings() -> dict[str, str]:
+    return {
+        "containerd.toml": _containerd(),
+        "Corefile": _corefile(),
+        "kubelet.json": json.dumps(_kubelet(), indent=2),
+        "audit.json": json.dumps(_audit(), indent=2),
+        "cni/10-pods.conflist": json.dumps(_pod_network(), indent=2),
+    }
+
+
+def create_dns_service() -> None:
+    """CoreDNS runs on the node, not in a pod; whoever looks for a cluster's DNS looks for this Service."""
+    ports = [("dns", "UDP"), ("dns-tcp", "TCP")]
+    metadata = {"name": "kube-dns", "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}}
+    served = [{"name": name, "port": 53, "protocol": protocol} for name, protocol in ports]
+    service = {"metadata": metadata, "spec": {"clusterIP": DNS_SERVICE, "ports": served}}
+    api.create("/api/v1/namespaces/kube-system/services", service)
+    slice_labels = {"kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": "make-cluster"}
+    endpoints = {
+        "metadata": {"name": "kube-dns", "labels": slice_labels},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [HOST], "conditions": {"ready": True}}],
+        "ports": served,
+    }
+    api.create("/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices", endpoints)
 
 
 def _audit() -> dict[str, object]:
@@ -220,6 +262,8 @@ root = '{DATA}/containerd'
 state = '{RUN}/containerd'
 [grpc]
   address = '{SOCKET}'
+[plugins.'io.containerd.cri.v1.images']
+  image_pull_progress_timeout = '20s'
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = '{SANDBOX_IMAGE}'
 [{runtime}]

@@ -45,6 +45,7 @@ PODS = "10.244.0.0/16"
 HOST = "10.244.0.1"
 """The node's address on the bridge; cluster DNS listens there too."""
 SERVICES = "10.96.0.0/16"
+DNS_SERVICE = "10.96.0.10"
 API_PORT = 6443
 PORTS = (2379, 2380, API_PORT, 10248, 10249, 10250, 10256, 10257, 10259)
 """TCP ports of the machine that the components listen on."""

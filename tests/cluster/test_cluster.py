@@ -107,6 +107,15 @@ def test_name_that_is_not_there_is_not_resolved(ours, sandbox):
     assert sandbox.ended(namespace, "unknown").status.phase == "Failed"
 
 
+def test_dns_is_found_and_answers_at_its_service(ours, sandbox):
+    service = sandbox.cluster.core.read_namespaced_service("kube-dns", "kube-system")
+    namespace = sandbox.namespace()
+
+    sandbox.probe(namespace, "dial", "dial", "-want", "open", f"{service.spec.cluster_ip}:53")
+
+    assert sandbox.ended(namespace, "dial").status.phase == "Succeeded", sandbox.log(namespace, "dial")
+
+
 def limited(mebibytes: int) -> client.V1ResourceRequirements:
     amount = {"memory": f"{mebibytes}Mi", "cpu": "100m"}
     return client.V1ResourceRequirements(limits=amount, requests=amount)
