@@ -6,7 +6,7 @@ from urllib3.exceptions import HTTPError
 
 from support.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.cluster
 
 
 def answers(cluster):

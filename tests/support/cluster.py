@@ -44,6 +44,16 @@ PROBE_IMAGE = "localhost/innkeeper/cluster-probe:1"
 """Brought by `make cluster`: serve, dial, resolve, eat, sleep (infra/cluster/modules/probe)."""
 
 
+TIMEOUT = 600
+"""Seconds for a test on a cluster that names none itself: it may have to wait for one that works there alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("cluster") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
 @dataclass(frozen=True, slots=True)
 class TestCluster:
     """One for the session. ``ours``: made by `make cluster`, so the node and its programs are on this machine."""
