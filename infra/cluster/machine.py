@@ -57,7 +57,6 @@ PLACES = tuple(
             "/var/log/pods",
             "/run/containerd",
             "/run/runc",
-            "/run/netns",
             "/run/xtables.lock",
             "/etc/cni",
             "/opt/cni",
@@ -69,8 +68,10 @@ PLACES = tuple(
 
 _KUBERNETES_RULE = re.compile(r"kube|CNI-", re.IGNORECASE)
 _KUBERNETES_SET = re.compile(r"^(inet6:)?(kube-router|KUBE)")
-_IMAGE_BUILDER = "/var/lib/containers"
-"""Where buildah mounts its storage and leaves it so: not of the cluster."""
+_BRIDGE_FILTER = "br_netfilter"
+
+_NOT_OURS = ("/var/lib/containers", "/run/netns")
+"""Where buildah and `ip netns` mount and leave it so."""
 
 _FAMILIES = ("iptables", "ip6tables")
 
@@ -103,11 +104,21 @@ def prepare() -> None:
     _run("ip", "address", "add", f"{HOST}/{PODS.partition('/')[2]}", "dev", BRIDGE)
     _run("ip", "link", "set", BRIDGE, "up")
     _write_setting("net/ipv4/ip_forward", "1")
-    _write_setting("net/bridge/bridge-nf-call-iptables", "1")  # policies see traffic between pods of one bridge
+    _let_policies_see_the_bridge()
     outside = sorted(set(re.findall(r"\bdev (\S+)", _output("ip", "route", "show", "default"))))
     if outside:
         _run("nft", "-f", "-", text=_firewall(outside))
     processes.make_cgroup()
+
+
+def _let_policies_see_the_bridge() -> None:
+    """Without it no policy sees what passes between pods of one bridge. On most kernels nobody else asks for it."""
+    setting = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if not setting.exists() and shutil.which("modprobe"):
+        _run("modprobe", _BRIDGE_FILTER)
+    if not setting.exists():
+        raise ClusterError(f"the kernel has no {_BRIDGE_FILTER}, without which network policies are not enforced")
+    setting.write_text("1")
 
 
 def _firewall(outside: list[str]) -> str:
@@ -150,6 +161,8 @@ def restore(before: dict[str, Any] | None) -> None:
         _remove_rules(before)
     for folder in processes.cgroups():
         folder.rmdir()
+    if before and not any(name.startswith("net/bridge/") for name in before["settings"]):
+        _run("modprobe", "--remove", _BRIDGE_FILTER, check=False)  # somebody may use it by now
     for name, value in (before or {}).get("settings", {}).items():
         _write_setting(name, value)
     for place in PLACES:
@@ -215,7 +228,7 @@ def traces() -> str:
     links = [line.split(": ")[1].partition("@")[0] for line in _output("ip", "-o", "link").splitlines()]
     facts = {
         "processes": [_name(pid) for pid in _ours(DIRECTORY)],
-        "mounts": sorted(place for place in _mounts() if not place.startswith(_IMAGE_BUILDER)),
+        "mounts": sorted(place for place in _mounts() if not place.startswith(_NOT_OURS)),
         "links": sorted(links),
         "routes": _output("ip", "route").splitlines(),
         "nft": re.sub(r"packets \d+ bytes \d+", "", _output("nft", "list", "ruleset")).splitlines(),

@@ -88,11 +88,20 @@ def make_cgroup() -> None:
         else [root for root in _CGROUPS.glob("*") if (root / "cgroup.procs").exists() and not root.is_symlink()]
     )
     for root in roots:
+        _share_controllers(root)
         (root / CGROUP).mkdir(exist_ok=True)
     cpuset = _CGROUPS / "cpuset" / CGROUP
     for name in ("cpuset.cpus", "cpuset.mems"):  # in version 1 a new one begins empty, and nothing may join it
         with suppress(OSError):
             (cpuset / name).write_text((cpuset.parent / name).read_text())
+
+
+def _share_controllers(root: Path) -> None:
+    """Version 2: the kubelet wants every controller below, and who began the machine may not have asked for all."""
+    with suppress(OSError):
+        for controller in (root / "cgroup.controllers").read_text().split():
+            with suppress(OSError):  # one that cannot be shared (rdma and others) is not asked for either
+                (root / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def kill(pids: Callable[[], Iterable[int]], what: str) -> None:
