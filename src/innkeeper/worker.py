@@ -23,7 +23,7 @@ from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.errors import InnkeeperError, TemporaryError
 from innkeeper.model.workspace import Workspace
-from innkeeper.store import idempotency, leases, people, traffic
+from innkeeper.store import idempotency, leases, pace, people, traffic
 
 log = structlog.get_logger()
 
@@ -180,6 +180,7 @@ class Worker:
         with self.house.database.transaction() as session:
             traffic.prune(session)
             idempotency.prune(session)
+            pace.prune(session)
             people.prune(session)
 
     def _read_clocks(self) -> None:

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from innkeeper.control import explain
 from innkeeper.control.explain import Fact, Why
 from innkeeper.model.workspace import State
-from innkeeper.store import workspaces
+from innkeeper.store import audit, workspaces
 from support.admin import Admin
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -159,6 +159,12 @@ def test_under_way(furnished: Admin, moving: State, says: str):
 def test_purged(asleep: Admin):
     asleep.set("acme", state="purging")
     asleep.set("acme", state="purged", due_real_at=None)
+    with asleep.database.transaction() as session:
+        workspace = workspaces.by_slug(session, "acme")
+        assert workspace is not None
+        audit.append(session, actor="test", action="workspace.purged", target=workspace.id)
+    assert f"It was purged on {datetime.now(UTC):%Y-%m-%d}" in why(asleep).verdict
+    assert fact(why(asleep), "purged").at is not None
     assert "for ever" in why(asleep).verdict
 
 

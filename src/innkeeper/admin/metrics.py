@@ -74,6 +74,8 @@ SELECT extract(epoch FROM clock_timestamp() - (SELECT min(due_real_at) FROM work
        (SELECT count(*) FROM workspaces WHERE held_by IS NOT NULL) AS holds,
        (SELECT count(*) FROM activations WHERE due_real_at IS NOT NULL) AS ending,
        (SELECT count(*) FROM breakers WHERE opened_at IS NOT NULL) AS breakers,
+       (SELECT count(*) FROM sleep_pace WHERE paused_at IS NOT NULL) AS paused,
+       (SELECT coalesce(sum(count), 0) FROM sleeps WHERE at > business_now() - interval '61 minutes') AS asleep,
        (SELECT count(*) FROM installation WHERE doubt_real_at IS NOT NULL) AS doubts,
        (SELECT seq FROM audit_head) AS audit
 """
@@ -84,6 +86,8 @@ _WORDS = {
     "holds": ("innkeeper_workspaces_held", "Workspaces under a legal hold"),
     "ending": ("innkeeper_activations_ending", "Ended activations not yet verified absent"),
     "breakers": ("innkeeper_breaker_open", "Whether purges are latched"),
+    "paused": ("innkeeper_sleep_paused", "Whether idle workspaces wait, since too many fell asleep within the hour"),
+    "asleep": ("innkeeper_sleeps_within_an_hour", "Workspaces that fell asleep by themselves within the hour"),
     "doubts": ("innkeeper_clock_in_doubt", "Whether nothing sleeps and nothing is purged"),
     "audit": ("innkeeper_audit_rows", "Rows of the audit chain"),
 }

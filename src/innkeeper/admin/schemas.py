@@ -264,6 +264,14 @@ class Removed(Sent):
     boots: int
 
 
+class SleepPace(Sent):
+    paused: bool
+    paused_since: datetime | None
+    resumes_at: datetime | None
+    recent: int = Field(description="Fallen asleep by themselves within the hour")
+    cap: int
+
+
 class Breaker(Sent):
     open: bool
     opened_at: datetime | None
@@ -271,6 +279,7 @@ class Breaker(Sent):
     recent: int
     cap: int
     reset_at: datetime | None
+    sleeps: SleepPace
 
 
 class PassageUnderWay(Sent):

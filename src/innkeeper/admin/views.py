@@ -14,6 +14,7 @@ from innkeeper.model.audit import AuditRow
 from innkeeper.model.domain import Domain
 from innkeeper.model.token import Token
 from innkeeper.model.workspace import Customer, Instance, Operation
+from innkeeper.store.pace import Pace
 from innkeeper.store.sealed import PLACES
 
 Json = dict[str, Any]
@@ -163,7 +164,7 @@ def gateway(row: Mapping[str, Any]) -> Json:
     }
 
 
-def breaker(row: Mapping[str, Any]) -> Json:
+def breaker(row: Mapping[str, Any], slow: Pace) -> Json:
     return {
         "open": row["opened_at"] is not None,
         "opened_at": when(row["opened_at"]),
@@ -171,6 +172,13 @@ def breaker(row: Mapping[str, Any]) -> Json:
         "recent": row["recent"],
         "cap": row["cap"],
         "reset_at": when(row["reset_at"]),
+        "sleeps": {
+            "paused": slow.paused,
+            "paused_since": when(slow.paused_at) if slow.paused else None,
+            "resumes_at": when(slow.resumes_at) if slow.paused else None,
+            "recent": slow.recent,
+            "cap": slow.cap,
+        },
     }
 
 

@@ -143,7 +143,9 @@ def _installation(inn: Inn) -> Iterator[Finding]:
     yield Finding("ok", "token", "it is known there")
     yield _clock(clock)
     yield from _keys(client.get("/v1/secrets")["items"])
-    yield _breaker(client.get("/v1/breaker"))
+    breaker = client.get("/v1/breaker")
+    yield _breaker(breaker)
+    yield _pace(breaker["sleeps"])
     yield from _gateways(client.items("/v1/gateways"), now=clock["real"])
     yield from _instances(client.items("/v1/instances"))
     yield from _problems(client.items("/v1/workspaces"))
@@ -177,6 +179,15 @@ def _breaker(breaker: Json) -> Finding:
         return Finding("ok", "breaker", f"closed: {breaker['recent']} of {breaker['cap']} purges within 24 h")
     found = f"open since {text(breaker['opened_at'])}: {breaker['reason']}"
     return Finding("wrong", "breaker", found, "inn audit list, then inn breaker reset")
+
+
+def _pace(sleeps: Json) -> Finding:
+    counted = f"{sleeps['recent']} of {sleeps['cap']} fell asleep by themselves within the hour"
+    if not sleeps["paused"]:
+        return Finding("ok", "sleep", counted)
+    found = f"paused since {text(sleeps['paused_since'])}: {counted}"
+    mend = "see whether gateways count traffic (inn gateway list, inn workspace why); it goes on by itself"
+    return Finding("wrong", "sleep", found, mend)
 
 
 def _gateways(gateways: list[Json], *, now: str) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from typing import Literal
 from innkeeper.model import idleness, placement, retention
 from innkeeper.model.moment import Moment
 from innkeeper.model.workspace import RouteStatus, State, Workspace
-from innkeeper.store import breakers, clock, instances, notices, operations, routes, traffic
+from innkeeper.store import audit, breakers, clock, instances, notices, operations, pace, routes, traffic
 from innkeeper.store.session import Session
 
 
@@ -43,7 +43,7 @@ def why(session: Session, workspace: Workspace) -> Why:
         case State.DEACTIVATED:
             verdict, deciding = _asleep(session, workspace, now)
         case State.PURGED:
-            verdict, deciding = "It was purged: its data are gone for ever, its slug is never given out again.", []
+            verdict, deciding = _purged(session, workspace)
         case _:
             verdict, deciding = _UNDER_WAY[workspace.state], []
     facts = [*_flags(workspace), *deciding, *_moving(session, workspace), *_history(workspace)]
@@ -91,6 +91,15 @@ def _awake(session: Session, workspace: Workspace, now: Moment) -> tuple[str, li
             for reading in readings
         ),
     ]
+    slow = pace.look(session)
+    if slow.paused:
+        text = (
+            f"Falling asleep is paused: {slow.recent} workspaces fell asleep within the hour, and no more than"
+            f" {slow.cap} of {slow.fleet} do by themselves; it goes on then"
+        )
+        shown.insert(1, Fact("pace", text, slow.resumes_at))
+        if verdict.idle:
+            return "It is awake and idle, and waits: too many fell asleep within the hour.", shown
     if verdict.idle:
         return "It is awake and idle: it is about to be put to sleep.", shown
     return f"It is awake: {verdict.explanation}.", shown
@@ -117,6 +126,13 @@ def _asleep(session: Session, workspace: Workspace, now: Moment) -> tuple[str, l
         return "It sleeps, and its purge is due.", facts
     woken = "the next request does not wake it" if workspace.suspended else "the next request wakes it"
     return f"It sleeps: {woken}; its data are kept until {when}.", facts
+
+
+def _purged(session: Session, workspace: Workspace) -> tuple[str, list[Fact]]:
+    told = audit.last(session, target=workspace.id, action="workspace.purged")
+    facts = [Fact("purged", "Its data were verified to be gone", told.at)] if told is not None else []
+    when = f" on {told.at:%Y-%m-%d %H:%M} UTC" if told is not None else ""
+    return f"It was purged{when}: its data are gone for ever, its slug is never given out again.", facts
 
 
 def _wakeable(session: Session, workspace: Workspace) -> Iterator[Fact]:

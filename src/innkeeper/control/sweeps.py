@@ -7,6 +7,7 @@ SKIP LOCKED. A sweep runs until nothing is due, and writes down when it began an
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import structlog
 
@@ -29,18 +30,23 @@ from innkeeper.store import (
     clock,
     clusters,
     operations,
+    pace,
     routes,
     sweeps,
     traffic,
     workspaces,
 )
 from innkeeper.store.activations import Placed
+from innkeeper.store.pace import Pace
 from innkeeper.store.session import Session
 
 log = structlog.get_logger()
 
 BATCH = 50
 """Rows a sweep takes in one transaction: it holds the audit chain until it commits, and every wake waits for that."""
+
+PACE_RETRY = timedelta(minutes=5)
+"""Business time after which an idle workspace is judged again that may not sleep now, if nothing says when it may."""
 
 IDLE = "system:idle"
 RETENTION = "system:retention"
@@ -159,7 +165,8 @@ def _idle_batch(session: Session, now: Moment) -> tuple[int, int]:
     if not due:
         return 0, 0
     status, readings = clock.status(session), traffic.readings(session)
-    acted = 0
+    slow = pace.take(session)
+    acted = waiting = 0
     for workspace in due:
         facts = idleness.Facts(
             activated_at=workspace.activated_at or now.business,
@@ -170,11 +177,28 @@ def _idle_batch(session: Session, now: Moment) -> tuple[int, int]:
             clock_in_doubt=status.doubt_real_at is not None,
         )
         verdict = idleness.judge(facts=facts, now=now)
-        if verdict.idle:
+        if not verdict.idle:
+            sweeps.judge_again(session, workspace.id, at=verdict.judge_again_at)
+        elif acted < slow.allowance:
             acted += _sleep(session, workspace, now)
         else:
-            sweeps.judge_again(session, workspace.id, at=verdict.judge_again_at)
+            waiting += 1
+            sweeps.judge_again(session, workspace.id, at=slow.resumes_at or now.business + PACE_RETRY)
+    if acted:
+        pace.note(session, acted)
+    _tell_pace(session, slow, acted=acted, waiting=waiting)
     return len(due), acted
+
+
+def _tell_pace(session: Session, slow: Pace, *, acted: int, waiting: int) -> None:
+    """Say once that the idle wait, since too many fell asleep within the hour; and that it goes on."""
+    if waiting and pace.pause(session, paused=True):
+        asleep = slow.recent + acted
+        log.error("sleep.paused", asleep=asleep, cap=slow.cap)
+        detail = {"asleep": asleep, "cap": slow.cap, "fleet": slow.fleet}
+        audit.append(session, actor=IDLE, action="sleep.pause", target="installation", detail=detail)
+    elif acted and not waiting and pace.pause(session, paused=False):
+        audit.append(session, actor=IDLE, action="sleep.go-on", target="installation")
 
 
 def _sleep(session: Session, workspace: Workspace, now: Moment) -> bool:

@@ -25,6 +25,15 @@ def append(
     )
 
 
+def last(session: Session, *, target: str, action: str) -> AuditRow | None:
+    """The newest row of that action on that target."""
+    with session.cursor(row_factory=class_row(AuditRow)) as cursor:
+        return cursor.execute(
+            f"SELECT {_COLUMNS} FROM audit WHERE target = %s AND action = %s ORDER BY seq DESC LIMIT 1",
+            (target, action),
+        ).fetchone()
+
+
 def told(session: Session, *, action: str, target: str, within: timedelta) -> bool:
     """Whether the newest row on that target is of that action and so young (real time)."""
     row = session.execute(

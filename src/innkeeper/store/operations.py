@@ -78,7 +78,7 @@ def page(
 
 
 def resealing(session: Session) -> Operation | None:
-    """The sealing again that is under way."""
+    """The sealing again that is under way. Index operations_one_reseal."""
     row = session.execute(
         f"SELECT {_COLUMNS} FROM operations WHERE state = 'running' AND kind = 'secrets.reseal'"
     ).fetchone()

@@ -6,6 +6,7 @@ from typing import cast
 
 from psycopg.rows import class_row
 
+from innkeeper.model import pace
 from innkeeper.model.errors import Conflict
 from innkeeper.store.session import Session
 
@@ -51,15 +52,19 @@ def finish(session: Session) -> None:
 def next_due(session: Session, *, after: datetime, window: timedelta) -> datetime | None:
     """The next instant of business time at which a sweep will find something new.
 
+    Where falling asleep is paused, also when it goes on.
+
     For the awake that is the end of their ``window`` without traffic. Those past it that stay awake (an open stream,
     unknown traffic) are judged again every few minutes, which is no reason to stop there.
     """
     row = session.execute(
         "SELECT least((SELECT min(greatest(activated_at, last_traffic_at)) + %(window)s FROM workspaces"
         "   WHERE state = 'active' AND greatest(activated_at, last_traffic_at) + %(window)s > %(after)s),"
+        " (SELECT min(s.at) + %(pace)s FROM sleeps s, sleep_pace p WHERE p.paused_at IS NOT NULL"
+        "   AND s.at > %(after)s::timestamptz - %(pace)s),"
         " (SELECT min(retention_due_at) FROM workspaces WHERE state = 'deactivated' AND held_by IS NULL"
         "   AND retention_due_at > %(after)s)) AS at",
-        {"after": after, "window": window},
+        {"after": after, "window": window, "pace": pace.WINDOW},
     ).fetchone()
     return None if row is None else cast("datetime | None", row["at"])
 

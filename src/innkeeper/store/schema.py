@@ -9,7 +9,7 @@ from psycopg import sql
 
 from innkeeper.model import errors
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a database beyond it belongs to a newer version of the product."""
 
 ROLES = ("innkeeper_owner", "innkeeper_app", "innkeeper_gateway")
@@ -43,11 +43,25 @@ def initialise(owner_dsn: str, *, movable: bool) -> None:
             raise errors.Conflict(message)
         if found != HEAD:
             _upgrade(owner_dsn)
+        _close_to_strangers(connection)
         connection.execute("INSERT INTO installation (movable) VALUES (%s) ON CONFLICT DO NOTHING", (movable,))
         row = connection.execute("SELECT movable FROM installation").fetchone()
         if row is not None and row[0] != movable:
             kind = "movable" if row[0] else "fixed"
             raise errors.Conflict(f"this installation was initialised with a {kind} clock, for life")
+
+
+def _close_to_strangers(connection: "psycopg.Connection[tuple[object, ...]]") -> None:
+    """Nobody but the owner makes temporary tables, which a gateway could fill the disk with.
+
+    A right of the database, which a restored or cloned one does not bring along: asked each time. Who is not the
+    database's owner changes nothing by it.
+    """
+    row = connection.execute(
+        "SELECT current_database(), has_database_privilege('public', current_database(), 'TEMPORARY')"
+    ).fetchone()
+    if row is not None and row[1]:
+        connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(str(row[0]))))
 
 
 def version(connection: "psycopg.Connection[tuple[object, ...]]") -> str | None:

@@ -11,7 +11,7 @@ from innkeeper.control import clock, drift, gateways, mending
 from innkeeper.model import durations
 from innkeeper.model.errors import NotFound
 from innkeeper.model.token import Scope
-from innkeeper.store import audit, breakers, traffic
+from innkeeper.store import audit, breakers, pace, traffic
 from innkeeper.store.session import Session
 
 router = routing.router("fleet")
@@ -42,8 +42,12 @@ def remove_gateway(call: TheCall, gateway: str) -> Response:
 
 
 def show_breaker(call: TheCall) -> Response:
-    """The latch on purges."""
-    return call.read(lambda session: Reply(views.breaker(breakers.status(session))))
+    """The latch on purges, and the pace at which workspaces may fall asleep by themselves."""
+    return call.read(_breaker)
+
+
+def _breaker(session: Session) -> Reply:
+    return Reply(views.breaker(breakers.status(session), pace.look(session)))
 
 
 def reset_breaker(call: TheCall) -> Response:
@@ -53,7 +57,7 @@ def reset_breaker(call: TheCall) -> Response:
         opened = breakers.reset(session)
         detail = {"opened_at": views.when(opened)}
         audit.append(session, actor=actor, action="breaker.reset", target="breaker:purge", detail=detail)
-        return Reply(views.breaker(breakers.status(session)))
+        return _breaker(session)
 
     return call.once(effect)
 
