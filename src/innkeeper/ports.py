@@ -76,6 +76,27 @@ class Runtimes(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterReport:
+    """What a cluster says of itself.
+
+    ``version``: of its API server, (major, minor). ``missing``: rights that we lack there, each ``verb resource``.
+    ``dns_peers``: address blocks of its DNS servers where these are not pods that a policy can select.
+    """
+
+    version: tuple[int, int]
+    missing: tuple[str, ...] = ()
+    dns_peers: tuple[str, ...] = ()
+
+
+class ClusterInspector(Protocol):
+    """Looks whether a cluster can be used, before it is and whenever somebody wants to know."""
+
+    def inspect(self, cluster: Cluster) -> ClusterReport:
+        """Changes nothing there. ``TemporaryError`` when it does not answer; errors say whose file or answer it was."""
+        ...
+
+
 class Health(Protocol):
     """Asks an application whether it serves."""
 

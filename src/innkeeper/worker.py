@@ -18,7 +18,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as TickExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from innkeeper.control import clockwatch, notices, passage, reseal, sweeps, wakes
+from innkeeper.control import clockwatch, draining, notices, passage, reseal, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.errors import InnkeeperError, TemporaryError
@@ -204,6 +204,7 @@ class Worker:
             (lambda: sweeps.lift_refusals(self.house), every.fold_every),
             (lambda: sweeps.remove_the_ended(self.house), every.claim_every),
             (lambda: sweeps.watch_the_awake(self.house), every.watch_every),
+            (lambda: draining.step(self.house), every.fold_every),
             (self._sweep, every.sweep_every),
             (self._pass_time, 0.2),
             (self._read_clocks, every.sweep_every),

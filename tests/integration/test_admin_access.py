@@ -25,9 +25,12 @@ WANTED = {
     "GET /v1/audit/export": "admin",
     "GET /v1/workspaces/{slug}/logs": "operate",
     "GET /v1/workspaces/{slug}/logs/follow": "operate",
+    "GET /v1/clusters/{cluster}/check": "operate",
     **dict.fromkeys(
         (
             "POST /v1/tokens", "DELETE /v1/tokens/{token}", "POST /v1/apps", "POST /v1/instances",
+            "POST /v1/clusters", "POST /v1/clusters/{cluster}/cordon", "POST /v1/clusters/{cluster}/uncordon",
+            "POST /v1/clusters/{cluster}/drain",
             "POST /v1/instances/{instance}/cordon", "POST /v1/instances/{instance}/uncordon",
             "DELETE /v1/gateways/{gateway}", "POST /v1/breaker/reset", "POST /v1/clock/advance",
             "POST /v1/clock/accept", "POST /v1/workspaces/{slug}/purge", "POST /v1/workspaces/{slug}/hold",

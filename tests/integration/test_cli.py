@@ -46,7 +46,8 @@ def test_customers_and_workspaces_from_sign_up_to_show(inn: Run):
 def test_every_listing_and_show_prints(inn_here: Run, served_admin: Served):
     served_admin.admin.workspace("acme")
     for arguments in (
-        "customer list", "customer show Acme", "instance list", "app list", "app show notes", "audit list",
+        "customer list", "customer show Acme", "instance list", "cluster list",
+        "cluster show local", "app list", "app show notes", "audit list",
         "token list", "gateway list", "breaker show", "clock show", "workspace purge --dry-run",
         "workspace purge acme --dry-run", "workspace secret acme", "audit export",
     ):  # fmt: skip
@@ -78,6 +79,11 @@ ERRORS: list[tuple[str, int, str | None]] = [
     ("operation show op-1", 3, "inn operation list"),
     ("operation cancel op-1", 3, "inn operation list"),
     ("instance cordon none", 3, "inn instance list"),
+    ("cluster drain none", 3, "inn cluster list"),
+    ("cluster drain local", 4, "no cluster but local is open"),
+    ("cluster add second", 2, "--kubeconfig FILE, or --in-cluster"),
+    ("cluster add second --in-cluster --kubeconfig /x", 2, "--kubeconfig FILE, or --in-cluster"),
+    ("cluster add second --in-cluster --context x", 2, "--context names a context"),
     ("app add none.yaml", 2, "give the path of a YAML file"),
     ("token revoke none", 3, "inn token list"),
     ("token create", 2, "inn token create NAME"),

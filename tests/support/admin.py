@@ -25,7 +25,7 @@ from innkeeper.admin.services import AdminServices
 from innkeeper.control import apps, clusters, customers, instances, tokens, workspaces
 from innkeeper.model.domain import Domain
 from innkeeper.model.workspace import Operation
-from innkeeper.ports import DatabaseServers, Health, Runtimes, SecretBox
+from innkeeper.ports import ClusterInspector, DatabaseServers, Health, Runtimes, SecretBox
 from innkeeper.store.session import Database
 from innkeeper.store.signals import Signals
 from support.waiting import eventually
@@ -132,6 +132,7 @@ def admin_on(
     runtimes: Runtimes | None = None,
     servers: DatabaseServers | None = None,
     health: Health | None = None,
+    inspector: ClusterInspector | None = None,
     box: SecretBox | None = None,
     local: bool = True,
 ) -> Generator[Admin]:
@@ -144,6 +145,7 @@ def admin_on(
         runtimes=runtimes,
         servers=servers,
         health=health,
+        inspector=inspector,
         local=local,
     )
     app = create_admin(services)

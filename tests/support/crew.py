@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from innkeeper.control import drift, notices, passage, reseal, sweeps, wakes
+from innkeeper.control import draining, drift, notices, passage, reseal, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.errors import InnkeeperError
@@ -34,7 +34,7 @@ class Crew:
     deaths: int = 0
     failures: list[str] = field(default_factory=list)
     ticks: tuple[str, ...] = (
-        *("wakes", "fold", "idle", "notices", "retain", "passage", "converge", "lift", "remove", "watch"),
+        *("wakes", "fold", "idle", "notices", "retain", "passage", "converge", "drain", "lift", "remove", "watch"),
         *("reseal", "drift"),
     )
 
@@ -104,6 +104,7 @@ class Crew:
             "retain": lambda: sweeps.retain(house),
             "passage": lambda: passage.step(house),
             "converge": lambda: self._converge(house),
+            "drain": lambda: draining.step(house),
             "lift": lambda: sweeps.lift_refusals(house),
             "remove": lambda: sweeps.remove_the_ended(house),
             "watch": lambda: sweeps.watch_the_awake(house),

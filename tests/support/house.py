@@ -18,9 +18,8 @@ from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.local.mail import MailFolder
-from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.postgres.server import PostgresServers
-from innkeeper.control import appspec, clockwatch, customers, notices, passage, sweeps, wakes, workspaces
+from innkeeper.control import appspec, clockwatch, customers, draining, notices, passage, sweeps, wakes, workspaces
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.app import App
@@ -32,11 +31,11 @@ from innkeeper.ports import Runtime
 from innkeeper.store import apps, clock, clusters, instances, leases, operations
 from innkeeper.store import workspaces as workspace_rows
 from innkeeper.store.session import Database
+from support.clusters import CLUSTER, LocalClusters
 from support.state import Dsns
 from support.table_gateway import TableGateway
 from support.waiting import eventually
 
-CLUSTER = Cluster("cls-1", "local", "local", "", "open", 1000)
 SAMPLE = Path(innkeeper.sample.__file__).with_name("app.yaml")
 
 
@@ -51,11 +50,10 @@ def pool_instance(pg_server: EmbeddedPostgres, tmp_path: Path) -> Instance:
 @pytest.fixture
 def house(state: Database, pool_instance: Instance, tmp_path: Path) -> Iterator[House]:
     """Everything real; every process it started is gone afterwards."""
-    servers = PostgresServers()
-    runtime = LocalRuntime(tmp_path / "runtime")
+    servers, running = PostgresServers(), LocalClusters(tmp_path)
     made = House(
         database=state,
-        runtimes=OneRuntime(runtime),
+        runtimes=running,
         health=HttpHealth(),
         servers=servers,
         mailer=MailFolder(tmp_path / "mail", sender="innkeeper@localhost"),
@@ -64,7 +62,7 @@ def house(state: Database, pool_instance: Instance, tmp_path: Path) -> Iterator[
     )
     register(made, pool_instance, appspec.load(SAMPLE))
     yield made
-    runtime.halt(grace=0.2)
+    running.halt(grace=0.2)
     servers.close()
 
 
@@ -82,20 +80,9 @@ def customer(house: House) -> Customer:
         )
 
 
-class OneRuntime:
-    """``ports.Runtimes`` of a house with one cluster."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-
-    def runtime(self, cluster: Cluster) -> Runtime:
-        assert cluster.id == CLUSTER.id
-        return self._runtime
-
-
-def runtime(house: House) -> Runtime:
-    """The one there is."""
-    return house.runtimes.runtime(CLUSTER)
+def runtime(house: House, cluster: Cluster = CLUSTER) -> Runtime:
+    """The first cluster's, unless another is named."""
+    return house.runtimes.runtime(cluster)
 
 
 def register(house: House, instance: Instance, app: App, *clusters_: Cluster) -> None:
@@ -143,6 +130,7 @@ def work(house: House, *, owner: str = "w1") -> bool:
         claimed = leases.claim(session, owner=owner, limit=10)
     for workspace in claimed:
         Reconciler(house, threading.Event()).converge(workspace)
+    draining.step(house)
     sweeps.lift_refusals(house)
     sweeps.remove_the_ended(house)
     return bool(claimed)

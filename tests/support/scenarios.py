@@ -12,14 +12,15 @@ import pytest
 
 from innkeeper.adapters.keyfile import KeyFile, new_line
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
-from innkeeper.control import appspec, reseal
+from innkeeper.control import appspec, draining, reseal
 from innkeeper.control import clock as clock_verbs
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import Customer, Operation, Workspace
-from innkeeper.store import apps, operations, traffic
+from innkeeper.store import activations, apps, clusters, operations, traffic
 from support import house as h
 from support.activations import SERVER, program
+from support.clusters import CLUSTER, SECOND
 from support.crew import Crew
 from support.faults import Faults, Schedule
 from support.invariants import violations
@@ -240,6 +241,27 @@ def _resealed(stage: Stage) -> bool:
     return stage.state == "active" and asked is not None and asked.state == "done" and not any(u.total for u in older)
 
 
+def _awake_and_a_second_cluster(stage: Stage) -> None:
+    stage.awake()
+    with stage.house.database.transaction() as session:
+        clusters.insert(session, SECOND)
+
+
+def _drain(stage: Stage) -> None:
+    def act(house: House) -> Operation:
+        with house.database.transaction() as session:
+            return draining.begin(session, actor="test", id_or_name=CLUSTER.name)
+
+    stage.crew.persist(act, lambda: None, context="ask drain")
+
+
+def _drained(stage: Stage) -> bool:
+    with stage.house.database.transaction() as session:
+        there = activations.get(session, stage.workspace.activation)
+        done = not clusters.draining(session) and clusters.left_on(session, CLUSTER.id) == 0
+    return done and stage.state == "active" and there is not None and there.cluster_id == SECOND.id
+
+
 def _failed(stage: Stage) -> bool:
     workspace = stage.workspace
     return stage.state == "deactivated" and workspace.problem is not None and workspace.problem.permanent
@@ -296,6 +318,13 @@ SCENARIOS = [
         frozenset(
             {"Mailer.send", "DatabaseServer.drop_database", "DatabaseServer.observe", "DatabaseServer.close_login"}
         ),
+    ),
+    Scenario(
+        "drain of a cluster",
+        _awake_and_a_second_cluster,
+        _drain,
+        _drained,
+        frozenset({*_RISE, *_FALL, "SecretBox.seal"}),
     ),
     Scenario(
         "failed start",

@@ -14,7 +14,6 @@ from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.local.mail import MailFolder
-from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.postgres.server import PostgresServers
 from innkeeper.control import appspec, customers
 from innkeeper.control.house import House
@@ -24,6 +23,7 @@ from innkeeper.model.workspace import Instance
 from innkeeper.store import schema
 from innkeeper.store.session import Database
 from support import house as h
+from support.clusters import LocalClusters
 from support.faults import Schedule
 from support.scenarios import Stage
 from support.site import Site
@@ -82,12 +82,12 @@ def ground(folder: Path) -> Generator[Ground]:
         dsns = Dsns.of(state.dsn())
         database, servers, runtime = Database(dsns.app, application="test", size=12), PostgresServers(), None
         try:
-            runtime = LocalRuntime(folder / "runtime")
+            runtime = LocalClusters(folder)
             secret = folder / "admin-dsn"
             secret.write_text(pool.dsn())
             house = House(
                 database=database,
-                runtimes=h.OneRuntime(runtime),
+                runtimes=runtime,
                 health=HttpHealth(),
                 servers=servers,
                 mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),

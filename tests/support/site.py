@@ -12,6 +12,7 @@ from psycopg.rows import class_row, dict_row
 
 from innkeeper.adapters.local import processes
 from innkeeper.model.audit import AuditRow, Head
+from support.clusters import roots
 from support.kept import kept
 
 Row = dict[str, Any]
@@ -74,8 +75,14 @@ class Site:
         self.baseline = frozenset(databases | set(roles))
 
     def look(self) -> Snapshot:
-        there = running(self.runtime)
-        records, marks = recorded(self.runtime)
+        there: list[Process] = []
+        records: dict[tuple[str, int], Row] = {}
+        marks: dict[str, int] = {}
+        for root in roots(self.runtime):
+            there += running(root)
+            here, stopped = recorded(root)
+            records |= here
+            marks |= {key: max(mark, marks.get(key, -1)) for key, mark in stopped.items()}
         databases, roles, sessions, fences = self._instance()
         with kept(self.state_dsn) as state, state.transaction(), state.cursor(row_factory=dict_row) as rows:
             rows.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

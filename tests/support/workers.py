@@ -25,14 +25,13 @@ import psutil
 from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.mail import MailFolder
-from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.postgres.server import PostgresServers
 from innkeeper.control.house import House
 from innkeeper.model.domain import Domain
 from innkeeper.store.session import Database
 from innkeeper.worker import Worker, WorkerSettings
+from support.clusters import LocalClusters
 from support.faults import Faults, wrap
-from support.house import OneRuntime
 from support.waiting import eventually
 
 T = TypeVar("T")
@@ -99,7 +98,7 @@ def work(setting: Setting) -> None:
     servers = PostgresServers()
     house = House(
         database=Database(setting.dsn, application="worker", size=12),
-        runtimes=OneRuntime(LocalRuntime(folder / "runtime")),
+        runtimes=LocalClusters(folder),
         health=HttpHealth(),
         servers=servers,
         mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),

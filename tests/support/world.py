@@ -13,7 +13,6 @@ from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.local.mail import MailFolder
-from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.adapters.postgres.server import PostgresServers
 from innkeeper.control import appspec, customers
 from innkeeper.control.house import House
@@ -22,6 +21,7 @@ from innkeeper.model.workspace import Instance
 from innkeeper.store.session import Database
 from support import house as h
 from support import kept
+from support.clusters import LocalClusters
 from support.faults import Schedule
 from support.machine import machine
 from support.postgres import Databases
@@ -71,13 +71,13 @@ def world(folder: Path, server: EmbeddedPostgres, databases: Databases) -> tuple
     database, servers, runtime = (
         Database(dsns.app, application="test", size=6),
         PostgresServers(),
-        LocalRuntime(folder / "runtime"),
+        LocalClusters(folder),
     )
     secret = folder / "admin-dsn"
     secret.write_text(server.dsn())
     house = House(
         database=database,
-        runtimes=h.OneRuntime(runtime),
+        runtimes=runtime,
         health=HttpHealth(),
         servers=servers,
         mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),

@@ -14,6 +14,7 @@ from innkeeper.admin.checks import CheckRunner
 from innkeeper.admin.routes import (
     apps,
     audit,
+    clusters,
     customers,
     fleet,
     instances,
@@ -36,6 +37,7 @@ _ROUTERS = (
     operations,
     customers,
     instances,
+    clusters,
     apps,
     audit,
     tokens,

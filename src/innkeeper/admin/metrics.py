@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from innkeeper.model.errors import InnkeeperError
 from innkeeper.model.workspace import State
+from innkeeper.store import clusters
 from innkeeper.store.session import Database, Session
 
 log = structlog.get_logger()
@@ -103,6 +104,7 @@ def _families(session: Session) -> Iterable[Metric]:
     row = session.execute(_ONE_ROW).fetchone() or {}
     for column, (name, words) in _WORDS.items():
         yield GaugeMetricFamily(name, words, value=float(row.get(column) or 0))
+    yield from _clusters(session)
     gateways = GaugeMetricFamily(
         "innkeeper_gateway_reading_age_seconds", "Since a gateway's counters were read", labels=["gateway"]
     )
@@ -115,6 +117,17 @@ def _families(session: Session) -> Iterable[Metric]:
     for found in ages:
         gateways.add_metric([found["gateway_id"]], found["age"])
     yield gateways
+
+
+def _clusters(session: Session) -> Iterable[Metric]:
+    running = GaugeMetricFamily("innkeeper_cluster_activations", "Activations on a cluster now", labels=["cluster"])
+    capacity = GaugeMetricFamily("innkeeper_cluster_capacity", "Activations it takes at once", labels=["cluster"])
+    states = GaugeMetricFamily("innkeeper_cluster_state", "1 for the state it is in", labels=["cluster", "state"])
+    for load in clusters.loads(session):
+        running.add_metric([load.cluster.name], load.activations)
+        capacity.add_metric([load.cluster.name], load.cluster.capacity)
+        states.add_metric([load.cluster.name, load.cluster.state], 1)
+    return running, capacity, states
 
 
 def serve(database: Database, *, host: str, port: int) -> tuple[int, Callable[[], None]]:

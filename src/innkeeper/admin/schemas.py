@@ -51,6 +51,13 @@ class NewInstance(Body):
     connection_capacity: int | None = None
 
 
+class NewCluster(Body):
+    name: str
+    access: str = Field(description="in-cluster, kubeconfig:/PATH or kubeconfig:/PATH#CONTEXT, as workers reach it")
+    capacity: int | None = Field(None, description="Activations at once")
+    dns_peers: list[str] = Field([], description="Address blocks of its DNS servers, where they are not found")
+
+
 class NewToken(Body):
     name: str
     scopes: list[str] = Field(description=f"Some of {', '.join(Scope)}; each includes those before it")
@@ -212,6 +219,26 @@ class Instance(Sent):
     connection_capacity: int
 
 
+class Cluster(Sent):
+    id: str
+    name: str
+    kind: Literal["local", "kubernetes"]
+    access: str
+    state: Literal["open", "cordoned", "draining"]
+    activations: int = Field(description="There now, each from its begin until its process is gone")
+    capacity: int
+    dns_peers: list[str]
+    operation: str | None = Field(description="The drain under way")
+
+
+class ClusterCheck(Sent):
+    cluster: str
+    version: str | None
+    missing: list[str] = Field(description="Rights that we lack there")
+    dns_peers: list[str]
+    problems: list[str] = Field(description="What stands against using it; empty: nothing")
+
+
 class App(Sent):
     id: str
     name: str
@@ -348,6 +375,10 @@ class Previews(_Page):
 
 class Instances(_Page):
     items: list[Instance]
+
+
+class Clusters(_Page):
+    items: list[Cluster]
 
 
 class Apps(_Page):

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 from innkeeper.model.domain import Domain
-from innkeeper.ports import DatabaseServers, Health, Runtimes, SecretBox
+from innkeeper.ports import ClusterInspector, DatabaseServers, Health, Runtimes, SecretBox
 from innkeeper.store.session import Database
 from innkeeper.store.signals import Signals
 
 
 @dataclass(frozen=True, slots=True)
 class AdminServices:
-    """``runtimes``, ``servers`` and ``health`` only where this process reaches them: for logs, drift, checks of apps.
+    """``runtimes``, ``servers``, ``health`` and ``inspector`` only where this process reaches what they are for.
 
+    Logs, drift, checks of apps and of clusters need them.
     ``local``: local mode, which shows process ids. ``signals`` hears channel ``operation``; shared with the hub when
     both run in one process.
     """
@@ -23,4 +24,5 @@ class AdminServices:
     runtimes: Runtimes | None = None
     servers: DatabaseServers | None = None
     health: Health | None = None
+    inspector: ClusterInspector | None = None
     local: bool = False

@@ -12,6 +12,7 @@ from innkeeper.control.purges import Preview
 from innkeeper.control.reseal import KeyUse
 from innkeeper.model.audit import AuditRow
 from innkeeper.model.domain import Domain
+from innkeeper.model.placement import Load
 from innkeeper.model.token import Token
 from innkeeper.model.workspace import Customer, Instance, Operation
 from innkeeper.store.pace import Pace
@@ -26,7 +27,10 @@ def when(at: datetime | None) -> str | None:
 
 
 def workspace(row: Mapping[str, Any], *, domain: Domain, local: bool) -> Json:
-    """A row of ``store.shown``. ``customer`` is its id; ``app`` and ``instance`` are names; ``cluster``: none yet."""
+    """A row of ``store.shown``. ``customer`` is its id; ``app``, ``instance`` and ``cluster`` are names.
+
+    The cluster is that of the newest activation: where it runs, or ran last.
+    """
     shown: Json = {
         "id": row["id"],
         "slug": row["slug"],
@@ -42,7 +46,7 @@ def workspace(row: Mapping[str, Any], *, domain: Domain, local: bool) -> Json:
         "deactivated_at": when(row["deactivated_at"]),
         "purge_at": when(row["purge_at"]),
         "instance": row["instance"],
-        "cluster": None,
+        "cluster": row["cluster"],
         "hold": row["held_by"] is not None,
         "suspended": row["suspended"],
         "problem": _problem(row),
@@ -110,6 +114,21 @@ def instance(row: Instance, *, databases: int, connections: int) -> Json:
         "database_capacity": row.database_capacity,
         "connections": connections,
         "connection_capacity": row.connection_capacity,
+    }
+
+
+def cluster(row: Load, *, operation: str | None) -> Json:
+    """``operation``: the drain under way."""
+    return {
+        "id": row.cluster.id,
+        "name": row.cluster.name,
+        "kind": row.cluster.kind,
+        "access": row.cluster.access,
+        "state": row.cluster.state,
+        "activations": row.activations,
+        "capacity": row.cluster.capacity,
+        "dns_peers": list(row.cluster.dns_peers),
+        "operation": operation,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import typer
 
 from innkeeper.cli import discovery
-from innkeeper.cli.client import Json
+from innkeeper.cli.client import Json, path
 from innkeeper.cli.command import Inn, command
 from innkeeper.cli.exits import FailedError, ProblemError, UnreachableError
 from innkeeper.cli.output import text
@@ -148,6 +148,7 @@ def _installation(inn: Inn) -> Iterator[Finding]:
     yield _pace(breaker["sleeps"])
     yield from _gateways(client.items("/v1/gateways"), now=clock["real"])
     yield from _instances(client.items("/v1/instances"))
+    yield from _clusters(inn, client.items("/v1/clusters"))
     yield from _problems(client.items("/v1/workspaces"))
     yield from _drift(inn)
 
@@ -221,6 +222,28 @@ def _instances(instances: list[Json]) -> Iterator[Finding]:
         )
         full = one["connections"] >= one["connection_capacity"]
         yield Finding("wrong" if full else "ok", "instances", found, mend if full else "")
+
+
+def _clusters(inn: Inn, clusters: list[Json]) -> Iterator[Finding]:
+    mend = "inn cluster add, or inn cluster uncordon"
+    if not any(one["state"] == "open" and one["activations"] < one["capacity"] for one in clusters):
+        yield Finding("wrong", "clusters", "none is open and has room: no workspace can start", mend)
+    for one in clusters:
+        found = f"{one['name']} is {one['state']}: {one['activations']} of {one['capacity']} activations"
+        problems, version = _asked(inn, one["name"])
+        for problem in problems:
+            yield Finding("wrong", "clusters", f"{one['name']}: {problem}", f"inn cluster show {one['name']}")
+        if not problems:
+            yield Finding("ok", "clusters", found + (f", Kubernetes {version}" if version else ""))
+
+
+def _asked(inn: Inn, cluster: str) -> tuple[list[str], str | None]:
+    """What stands against a cluster, from itself; and its version."""
+    try:
+        seen = inn.client.get(path("clusters", cluster, "check"))
+    except ProblemError:
+        return [], None  # this process reaches no cluster, or the token may not ask
+    return seen["problems"], seen["version"]
 
 
 def _problems(workspaces: list[Json]) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ NOUNS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "operation": ("operation:operation", "Requested changes, followed to their end."),
         "app": ("app:app", "Applications, as their vendors describe them."),
         "instance": ("instance:instance", "PostgreSQL servers that hold workspaces' databases."),
+        "cluster": ("cluster:cluster", "Clusters that run workspaces."),
         "gateway": ("fleet:gateway", "The way in for customers' traffic."),
         "clock": ("fleet:clock", "Business time."),
         "breaker": ("fleet:breaker", "The latch on purges."),

@@ -15,7 +15,7 @@ from innkeeper.cli.output import text
 workspace = noun("Workspaces: create, sleep, wake, hold, purge, and why.")
 workspace_verbs.install(workspace)
 
-_COLUMNS = ("slug", "state", "customer", "plan", "app", "last_traffic_at", "purge_at", "instance", "problem")
+_COLUMNS = ("slug", "state", "customer", "plan", "app", "last_traffic_at", "purge_at", "instance", "cluster", "problem")
 
 
 @command(workspace, "list")
@@ -24,9 +24,10 @@ def list_(
     state: Annotated[str | None, typer.Option(help="Only in this state.")] = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's: id or exact name.")] = None,
     instance: Annotated[str | None, typer.Option(help="Only on this instance.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Only those of which something is on this cluster now.")] = None,
 ) -> None:
     """Workspaces, purged ones too."""
-    found = inn.client.items("/v1/workspaces", state=state, customer=customer, instance=instance)
+    found = inn.client.items("/v1/workspaces", state=state, customer=customer, instance=instance, cluster=cluster)
     inn.show([_for_people(inn, row) for row in found] if inn.people else found, _COLUMNS)
 
 

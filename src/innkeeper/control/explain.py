@@ -9,9 +9,22 @@ from datetime import datetime
 from typing import Literal
 
 from innkeeper.model import idleness, placement, retention
+from innkeeper.model.errors import NoCapacity
 from innkeeper.model.moment import Moment
 from innkeeper.model.workspace import RouteStatus, State, Workspace
-from innkeeper.store import audit, breakers, clock, instances, notices, operations, pace, routes, traffic
+from innkeeper.store import (
+    activations,
+    audit,
+    breakers,
+    clock,
+    clusters,
+    instances,
+    notices,
+    operations,
+    pace,
+    routes,
+    traffic,
+)
 from innkeeper.store.session import Session
 
 
@@ -46,7 +59,8 @@ def why(session: Session, workspace: Workspace) -> Why:
             verdict, deciding = _purged(session, workspace)
         case _:
             verdict, deciding = _UNDER_WAY[workspace.state], []
-    facts = [*_flags(workspace), *deciding, *_moving(session, workspace), *_history(workspace)]
+    facts = [*_flags(workspace), *deciding, *_moving(session, workspace), *_where(session, workspace)]
+    facts += _history(workspace)
     if status.doubt_real_at is not None:
         text = f"The clock is in doubt, so nothing sleeps and nothing is purged: {status.doubt_reason}"
         facts.insert(0, Fact("clock-in-doubt", text, status.doubt_real_at, "real"))
@@ -148,6 +162,24 @@ def _wakeable(session: Session, workspace: Workspace) -> Iterator[Fact]:
             f" reserved, it needs {workspace.connections}"
         )
         yield Fact("no-capacity", text)
+    try:
+        runnable = clusters.runnable(session, workspace.app_id)
+        placement.place_activation(loads=clusters.loads(session), app=runnable)
+    except NoCapacity as refusal:
+        yield Fact("no-capacity", f"No cluster takes it: {refusal}")
+
+
+def _where(session: Session, workspace: Workspace) -> Iterator[Fact]:
+    activation = activations.get(session, workspace.activation)
+    cluster = clusters.find(session, (activation and activation.cluster_id) or "")
+    if cluster is None:
+        return
+    state = "" if cluster.state == "open" else f", which is {cluster.state}"
+    if workspace.moving:
+        yield Fact("moving", f"It is moved off cluster {cluster.name}{state}: it wakes elsewhere once it has stopped")
+    else:
+        runs = "ran" if workspace.state in (State.DEACTIVATED, State.PURGING, State.PURGED) else "runs"
+        yield Fact("cluster", f"Generation {workspace.generation} {runs} on cluster {cluster.name}{state}")
 
 
 def _flags(workspace: Workspace) -> Iterator[Fact]:

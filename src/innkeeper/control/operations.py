@@ -6,8 +6,12 @@
 | deactivating, its process not yet stopped  | lets the reconciler open its route again, as after traffic     |
 | deactivating, its process being stopped    | refused: wake it afterwards                                    |
 | purging                                    | refused, always                                                |
+| moving off a cluster that is drained       | refused: the drain is what can be cancelled                    |
+
+Cancelling the drain of a cluster leaves it cordoned; what is on its way arrives elsewhere, the rest stays.
 """
 
+from innkeeper.control import draining
 from innkeeper.control import workspaces as verbs
 from innkeeper.model.errors import Conflict, NotFound
 from innkeeper.model.lifecycle import Request
@@ -34,6 +38,12 @@ def cancel(session: Session, *, actor: str, operation_id: str, box: SecretBox) -
     operation = find(session, operation_id)
     if operation.state != "running":
         raise Conflict(f"operation {operation_id} has ended ({operation.state}): there is nothing to cancel")
+    if operation.kind == draining.MOVE:
+        message = f"workspace {operation.detail.get('slug')} is moved off a cluster: cancel the drain of that instead"
+        raise Conflict(f"{message} (inn cluster list, inn operation cancel ID)")
+    if operation.kind == draining.DRAIN:
+        draining.stop(session, actor=actor, operation=operation)
+        return find(session, operation_id), operation_id
     if operation.workspace_id is None:
         raise Conflict(f"operation {operation_id} ({operation.kind}) cannot be cancelled: wait for its end")
     workspace = workspaces.by_id(session, operation.workspace_id, lock=True)

@@ -24,6 +24,7 @@ from innkeeper.store.session import Session
 class Briefing:
     """What one claim needs to know of a workspace beside its row; none of it changes within one generation."""
 
+    generation: int
     app: App
     instance: Instance
     cluster: Cluster
@@ -38,7 +39,8 @@ def brief(session: Session, workspace: Workspace) -> Briefing:
     if app is None or instance is None or cluster is None:
         message = "its app, its instance or its cluster is not registered any more"
         raise PermanentError(message, reason="registration-missing")
-    return Briefing(appspec.from_json(app["spec"]), instance, cluster, secrets.sealed(session, workspace.id))
+    sealed = secrets.sealed(session, workspace.id)
+    return Briefing(workspace.generation, appspec.from_json(app["spec"]), instance, cluster, sealed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,10 +91,9 @@ class Reconciler:
                 found = self._reread(session, claim.workspace)
                 if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
                     claim.done = frozenset()
-                if found.generation != claim.workspace.generation:
-                    claim.briefing = None  # another activation, perhaps on another cluster
                 claim.workspace = found
-                claim.briefing = claim.briefing or outside_calls.brief(session, found)
+                if claim.briefing is None or claim.briefing.generation != found.generation:
+                    claim.briefing = outside_calls.brief(session, found)
                 claim.seen = _read(session, found)
         workspace = claim.workspace
         outside = Outside(self.house, workspace, claim.briefing)

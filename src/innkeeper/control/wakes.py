@@ -104,6 +104,7 @@ def _begin(house: House, session: Session, workspace: Workspace, owner: str | No
     changed = workspaces.change(session, workspace, **columns)
     if changed is None:
         return None
+    operations.finish(session, workspace.operation_id, state="cancelled")  # a move that found no room until now
     operations.start(
         session,
         operation_id=operation_id,

@@ -136,11 +136,14 @@ def request(
         raise PreconditionFailed(
             f"workspace {slug} has changed since you read it: read it again", version=workspace.version
         )
-    target = lifecycle.next_state(slug, workspace.state, request)
+    target = lifecycle.next_state(slug, workspace.state, request, moving=workspace.moving)
     now = clock.now(session)
     columns = _columns(session, workspace, request, actor=actor, now=now, box=box)
     operation_id = ids.prefixed("op")
-    moves = target is not workspace.state or request is Request.RETRY
+    stays = workspace.moving and request is Request.DEACTIVATE and target is State.DEACTIVATING
+    moves = target is not workspace.state or stays or request is Request.RETRY
+    if workspace.moving and request in (Request.DEACTIVATE, Request.SUSPEND):
+        operations.finish(session, workspace.operation_id, state="cancelled")  # the move's: it does not come back
     if moves:
         columns |= {"state": target.value, "operation_id": operation_id, "problem": None, "attempts": 0}
         operations.finish(session, workspace.operation_id, state="cancelled")
@@ -194,6 +197,7 @@ def wake_columns(session: Session, workspace: Workspace, *, box: SecretBox) -> d
         "generation": generation,
         "connections_reserved": workspace.connections,
         "ordered": False,
+        "moving": False,
         "decided_at": None,
         "retention_due_at": None,
         "purge_at": None,
@@ -224,9 +228,9 @@ def _columns(
     """What else the request sets on the row."""
     match request:
         case Request.DEACTIVATE:
-            return {"ordered": True, "decided_at": now.business}
+            return {"ordered": True, "decided_at": now.business} | _stays(workspace)
         case Request.SUSPEND:
-            return {"suspended": True, "ordered": True, "decided_at": now.business}
+            return {"suspended": True, "ordered": True, "decided_at": now.business} | _stays(workspace)
         case Request.RESUME:
             return {"suspended": False}
         case Request.HOLD:
@@ -241,6 +245,11 @@ def _columns(
             return wake_columns(session, workspace, box=box)
         case Request.RETRY:
             return {}
+
+
+def _stays(workspace: Workspace) -> dict[str, object]:
+    """Who was being moved to another cluster does not come back by itself."""
+    return {"moving": False, "operation_id": None} if workspace.moving else {}
 
 
 def _reroute(session: Session, workspace: Workspace, request: Request) -> None:

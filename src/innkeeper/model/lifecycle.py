@@ -34,6 +34,7 @@ class Event(StrEnum):
     READY = "ready"
     IDLE = "idle"
     TRAFFIC = "traffic"
+    MOVED = "moved"
     FAILED = "failed"
     STOPPED = "stopped"
     DUE = "due"
@@ -75,6 +76,7 @@ _EVENTS: Mapping[tuple[State, Event], State] = MappingProxyType(
         (_S.PROVISIONING, _E.READY): _S.ACTIVE,
         (_S.PROVISIONING, _E.FAILED): _S.DEACTIVATING,
         (_S.ACTIVE, _E.IDLE): _S.DEACTIVATING,
+        (_S.ACTIVE, _E.MOVED): _S.DEACTIVATING,
         (_S.DEACTIVATING, _E.TRAFFIC): _S.ACTIVE,
         (_S.DEACTIVATING, _E.STOPPED): _S.DEACTIVATED,
         (_S.DEACTIVATED, _E.DUE): _S.PURGING,
@@ -108,8 +110,13 @@ def allowed(state: State) -> tuple[Request, ...]:
     return tuple(request for request in Request if (state, request) in _REQUESTS)
 
 
-def next_state(slug: str, state: State, request: Request) -> State:
-    """Where a request leads; ``Gone`` or ``Conflict`` with what to do instead when the state does not take it."""
+def next_state(slug: str, state: State, request: Request, *, moving: bool = False) -> State:
+    """Where a request leads; ``Gone`` or ``Conflict`` with what to do instead when the state does not take it.
+
+    One that is ``moving`` to another cluster may be asked to stay asleep once it has stopped.
+    """
+    if moving and request is Request.DEACTIVATE and state in (State.DEACTIVATING, State.DEACTIVATED):
+        return state
     moved = _REQUESTS.get((state, request))
     if moved is not None:
         return moved

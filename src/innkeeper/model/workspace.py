@@ -132,7 +132,10 @@ class TenantDatabase:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One customer's copy of the application. Times named ``*_at`` are business time unless they say real."""
+    """One customer's copy of the application. Times named ``*_at`` are business time unless they say real.
+
+    ``moving``: its cluster is drained; it is woken on another one as soon as it has stopped.
+    """
 
     id: str
     slug: str
@@ -161,6 +164,7 @@ class Workspace:
     connections_reserved: int
     database_ready: bool
     attempts: int
+    moving: bool
 
     @property
     def activation(self) -> ActivationRef:

@@ -11,12 +11,13 @@ from innkeeper.store.session import Session
 
 _COLUMNS = sql.SQL(
     "w.id, w.slug, w.customer_id, w.plan, a.name AS app, a.version AS app_version, w.state, w.generation, w.version,"
-    " w.created_at, w.last_traffic_at, w.deactivated_at, w.purge_at, i.name AS instance, w.held_by, w.suspended,"
-    " w.problem, w.due_real_at, w.operation_id, v.pid"
+    " w.created_at, w.last_traffic_at, w.deactivated_at, w.purge_at, i.name AS instance, c.name AS cluster, w.held_by,"
+    " w.suspended, w.problem, w.due_real_at, w.operation_id, v.pid"
 )
 _FROM = sql.SQL(
     "workspaces w JOIN apps a ON a.id = w.app_id LEFT JOIN instances i ON i.id = w.instance_id"
     " LEFT JOIN activations v ON v.workspace_id = w.id AND v.generation = w.generation"
+    " LEFT JOIN clusters c ON c.id = v.cluster_id"
 )
 ONE = sql.SQL("SELECT {} FROM {} WHERE w.slug = %(slug)s").format(_COLUMNS, _FROM)
 """The workspace of that slug: a query to be run beside the look-up of the token."""
@@ -30,6 +31,7 @@ def page(
     state: str | None = None,
     customer_id: str | None = None,
     instance_id: str | None = None,
+    cluster_id: str | None = None,
 ) -> list[dict[str, Any]]:
     """At most ``limit`` workspaces in order of id, from the one behind ``after``."""
     where: list[sql.Composable] = [sql.SQL("w.id > %(after)s")]
@@ -38,6 +40,9 @@ def page(
         if value is not None:
             where.append(sql.SQL("w.{} = {}").format(sql.Identifier(column), sql.Placeholder(column)))
             values[column] = value
+    if cluster_id is not None:
+        where.append(sql.SQL("v.cluster_id = %(cluster_id)s AND v.phase <> 'absent'"))
+        values["cluster_id"] = cluster_id
     query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY w.id LIMIT %(limit)s").format(
         _COLUMNS, _FROM, sql.SQL(" AND ").join(where)
     )

@@ -12,7 +12,7 @@ from innkeeper.store.session import Session
 COLUMNS = sql.SQL(
     "id, slug, customer_id, plan, app_id, state, generation, fence, version, instance_id, created_at, last_traffic_at,"
     " activated_at, deactivated_at, idle_due_at, retention_due_at, purge_at, held_by, suspended, ordered, decided_at,"
-    " problem, operation_id, connections, connections_reserved, database_ready, attempts"
+    " problem, operation_id, connections, connections_reserved, database_ready, attempts, moving"
 )
 
 
@@ -84,6 +84,12 @@ def count_kept(session: Session, *, customer_id: str | None = None) -> int:
         "SELECT count(*) AS n FROM workspaces WHERE state <> 'purged' AND (%(c)s::text IS NULL OR customer_id = %(c)s)"
     )
     return cast("int", _must(session.execute(query, {"c": customer_id}).fetchone())["n"])
+
+
+def moving_and_asleep(session: Session) -> list[str]:
+    """Those that have stopped on the way to another cluster, and found no room there yet."""
+    rows = session.execute("SELECT id FROM workspaces WHERE moving AND state = 'deactivated' ORDER BY id").fetchall()
+    return [row["id"] for row in rows]
 
 
 def change(session: Session, workspace: Workspace, **columns: object) -> Workspace | None:

@@ -10,7 +10,7 @@ from innkeeper.admin import routing, views
 from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Call, Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
-from innkeeper.control import customers, instances, purges
+from innkeeper.control import clusters, customers, instances, purges
 from innkeeper.control import workspaces as verbs
 from innkeeper.model.errors import InvalidInput, NotFound, PreconditionFailed
 from innkeeper.model.lifecycle import Request
@@ -53,6 +53,7 @@ def list_workspaces(
     state: Annotated[str | None, Query(description=f"One of {', '.join(State)}")] = None,
     customer: Annotated[str | None, Query(description="Id or exact name")] = None,
     instance: Annotated[str | None, Query(description="Id or name")] = None,
+    cluster: Annotated[str | None, Query(description="Id or name; those of which something is there now")] = None,
     page_size: PageSize = 0,
     page_token: PageToken = "",
 ) -> Response:
@@ -63,6 +64,7 @@ def list_workspaces(
             raise InvalidInput(f"there is no state {state[:50]!r}: choose one of {', '.join(State)}", field="state")
         customer_id = None if customer is None else customers.find(session, customer).id
         instance_id = None if instance is None else instances.find(session, instance).id
+        cluster_id = None if cluster is None else clusters.find(session, cluster).id
         return page(
             session,
             call,
@@ -75,6 +77,7 @@ def list_workspaces(
                 state=state,
                 customer_id=customer_id,
                 instance_id=instance_id,
+                cluster_id=cluster_id,
             ),
             place=lambda row: [row["id"]],
             show=lambda row: views.workspace(row, domain=call.services.domain, local=call.services.local),

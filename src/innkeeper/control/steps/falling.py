@@ -1,5 +1,6 @@
 """Steps that put a workspace to sleep, fenced: no request is lost, and traffic in time takes it back."""
 
+from innkeeper.control import draining
 from innkeeper.control.outside import Outside
 from innkeeper.control.steps.common import Wait, note, tell
 from innkeeper.control.workspaces import STREAM_GRACE
@@ -118,13 +119,15 @@ def finish_sleep(outside: Outside, seen: Seen) -> Workspace | None:
             idle_due_at=None,
             ordered=False,
             decided_at=None,
-            operation_id=None,
+            operation_id=workspace.operation_id if workspace.moving else None,
             problem=problem,
             attempts=0,
         )
         if changed is None:
             return None
         activations.stopped(session, workspace.activation)
+        if changed.moving:
+            return draining.wake(session, changed, box=outside.house.box, before=workspace)
         error = None if problem is None else {"type": problem.reason, "detail": problem.message}
         tell(session, workspace, Step.FINISH_SLEEP, "It sleeps: its process is gone, its data are kept")
         operations.finish(session, workspace.operation_id, error=error)

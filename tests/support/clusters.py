@@ -1,0 +1,39 @@
+"""Clusters of a test: local runtimes, each with a folder and ports of its own, as if they were machines apart."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from innkeeper.adapters.local.runtime import LocalRuntime
+from innkeeper.model.workspace import Cluster
+from innkeeper.ports import Runtime
+
+CLUSTER = Cluster("cls-1", "local", "local", "", "open", 1000)
+SECOND = Cluster("cls-2", "second", "local", "", "open", 1000)
+
+_PORTS = {CLUSTER.id: range(20_000, 26_000), SECOND.id: range(26_000, 32_000)}
+
+
+class LocalClusters:
+    """``ports.Runtimes``. The first cluster's folder is ``runtime``, the second's ``runtime-second``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[str, LocalRuntime] = {}
+
+    def runtime(self, cluster: Cluster) -> Runtime:
+        return self.local(cluster)
+
+    def local(self, cluster: Cluster) -> LocalRuntime:
+        if cluster.id not in self._made:
+            name = "runtime" if cluster.id == CLUSTER.id else f"runtime-{cluster.name}"
+            self._made[cluster.id] = LocalRuntime(self._folder / name, ports=_PORTS[cluster.id])
+        return self._made[cluster.id]
+
+    def halt(self, *, grace: float) -> None:
+        for runtime in self._made.values():
+            runtime.halt(grace=grace)
+
+
+def roots(first: Path) -> Iterator[Path]:
+    """The folders of all clusters beside the first one's."""
+    yield from sorted(first.parent.glob(f"{first.name}*"))
