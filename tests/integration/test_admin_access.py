@@ -66,7 +66,14 @@ def test_every_route_declares_the_scope_that_is_wanted(admin: Admin):
 def test_every_route_with_every_scope(furnished: Admin):
     """Beyond its scope: 401 or 403, whatever is sent. Within: whatever else, but neither."""
     furnished.workspace("acme")
-    values = {"slug": "acme", "name": "ADMIN_PASSWORD", "customer": "Acme", "instance": "pool", "app": "notes"}
+    values = {
+        "slug": "acme",
+        "name": "ADMIN_PASSWORD",
+        "customer": "Acme",
+        "instance": "pool",
+        "app": "notes",
+        "cluster": "local",
+    }
     wrong = []
     for name, declared in table(furnished).items():
         method, template = name.split(" ")

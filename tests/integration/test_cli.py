@@ -30,7 +30,8 @@ def test_customers_and_workspaces_from_sign_up_to_show(inn: Run):
 
     table = inn("workspace", "list")
     assert table.out.splitlines()[0].split() == [
-        "SLUG", "STATE", "CUSTOMER", "PLAN", "APP", "LAST", "TRAFFIC", "AT", "PURGE", "AT", "INSTANCE", "PROBLEM"
+        "SLUG", "STATE", "CUSTOMER", "PLAN", "APP", "LAST", "TRAFFIC", "AT", "PURGE", "AT",
+        "INSTANCE", "CLUSTER", "PROBLEM",
     ]  # fmt: skip
     assert table.out.splitlines()[1].split()[:5] == ["globex", "provisioning", "Globex", "free", "notes"]
     listed = json.loads(inn("workspace", "list", "-o", "json").out)
