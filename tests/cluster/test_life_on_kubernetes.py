@@ -25,6 +25,7 @@ from innkeeper.store import activations, routes
 from innkeeper.store.session import Database
 from support import house as h
 from support.activations import SERVER
+from support.clusters import OneRuntime
 from support.kubernetes import PYTHON_IMAGE, Pods
 from support.waiting import eventually
 
@@ -46,7 +47,7 @@ def house(state: Database, pool_instance: Instance, pods: Pods, tmp_path: Path) 
     servers = PostgresServers()
     made = House(
         database=state,
-        runtimes=h.OneRuntime(pods.runtime()),
+        runtimes=OneRuntime(pods.runtime()),
         health=HttpHealth(),
         servers=servers,
         mailer=MailFolder(tmp_path / "mail", sender="innkeeper@localhost"),

@@ -13,6 +13,17 @@ SECOND = Cluster("cls-2", "second", "local", "", "open", 1000)
 _PORTS = {CLUSTER.id: range(20_000, 26_000), SECOND.id: range(26_000, 32_000)}
 
 
+class OneRuntime:
+    """``ports.Runtimes`` of a house whose only cluster is ``CLUSTER``, whatever it is made of."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def runtime(self, cluster: Cluster) -> Runtime:
+        assert cluster.id == CLUSTER.id
+        return self._runtime
+
+
 class LocalClusters:
     """``ports.Runtimes``. The first cluster's folder is ``runtime``, the second's ``runtime-second``."""
 

@@ -11,7 +11,7 @@ from innkeeper.cli.main import NOUNS
 
 ROOT = Path(__file__).parents[2]
 
-_NAMED = re.compile(r"\binn ([a-z]+)(?: ([a-z]+))?")
+_NAMED = re.compile(r"\binn ([a-z]+)(?: ([a-z]+(?:-[a-z]+)*))?")
 
 WITHOUT_VERB = {"canary", "doctor", "drift", "serve", "dev"}
 """Nouns that do something by themselves; what follows them is an argument or the rest of a sentence."""
