@@ -91,13 +91,15 @@ def _probe_in(namespace: str) -> None:
     api.create(f"{path}/pods", pod("denied", ["dial", "-want", "refused", address]))
     waiting = {"let-in", "denied"}
     while waiting:
+        status = {}
         for name in sorted(waiting):
-            phase = api.get(f"{path}/pods/{name}")["status"].get("phase")
-            if phase == "Failed":
+            status = api.get(f"{path}/pods/{name}")["status"]
+            if status.get("phase") == "Failed":
                 raise ClusterError(_verdict(namespace, name))
-            if phase == "Succeeded":
+            if status.get("phase") == "Succeeded":
                 waiting.remove(name)
-        _check(deadline, f"the probe pods do not end: {', '.join(sorted(waiting))}")
+        states = [each["state"] for each in status.get("containerStatuses", ())]
+        _check(deadline, f"the probe pods do not end ({', '.join(sorted(waiting))}; {states})")
 
 
 def _verdict(namespace: str, name: str) -> str:

@@ -6,6 +6,8 @@ Why the flags that are not obvious:
 - `restrict_oom_score_adj`: without CAP_SYS_RESOURCE a sandbox that asks for -998 dies ("can't get final child's PID").
 - `failCgroupV1`, `failSwapOn`: any machine will do. `cgroupRoot`: what is left of pods is told from the rest.
 - A registry that says nothing for 20 s has failed; the default is 5 minutes, and tests wait for it.
+- `NeverVerify`: an image that was loaded by hand, and pulled by a test under another name too, would from then on be
+  refused to pods that name it as loaded ("not present with pull policy of Never"), because its pull needs credentials.
 - Image collection is off: images are loaded by hand, and no registry has them.
 - The API server listens on every address, because pods reach it at the bridge and people on loopback; machine.py shuts
   it towards the outside. The other components listen on loopback or on the bridge.
@@ -221,6 +223,7 @@ def _kubelet() -> dict[str, object]:
         "enforceNodeAllocatable": [],
         "evictionHard": {"imagefs.available": "0%", "nodefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         "serializeImagePulls": False,
         "makeIPTablesUtilChains": False,
         "clusterDomain": "cluster.local",
