@@ -91,7 +91,7 @@ def _probe_in(namespace: str) -> None:
     api.create(f"{path}/pods", pod("denied", ["dial", "-want", "refused", address]))
     waiting = {"let-in", "denied"}
     while waiting:
-        status = {}
+        status: dict[str, Any] = {}
         for name in sorted(waiting):
             status = api.get(f"{path}/pods/{name}")["status"]
             if status.get("phase") == "Failed":
