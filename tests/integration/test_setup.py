@@ -29,10 +29,20 @@ two==2.0 \\
     --hash=sha256:00
 """
 
-# Stands in for `python -m pip install`: notes its arguments, talks like pip, and waits or fails where it is told to.
+UV_PIN = """\
+uv==0.13.9 \\
+    --hash=sha256:00 \\
+    --hash=sha256:01
+zoo==1.0 \\
+    --hash=sha256:00
+"""
+
+# Stands in for `python -m pip`: notes its arguments, talks like pip, and waits or fails where it is told to.
 FAKE_PIP = """\
 import os, pathlib, sys, time
 
+if sys.argv[1] == "config":
+    sys.exit(print(os.environ.get("PIP_TOLD", ":env:.timeout='60'")))
 clone = pathlib.Path(os.environ["CLONE"])
 with (clone / "pip.calls").open("a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\\n")
@@ -47,8 +57,34 @@ if os.environ.get("PIP_FAILS") == "late":
     sys.exit("ERROR: No space left on device")
 """
 
-# A new environment has the real pip, which these settings stop at once.
-NO_PACKAGES = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nonexistent"}
+# Stands in for `python -m venv`: ensurepip takes seconds, and is what tests/e2e/test_bare_clone.py is for.
+FAKE_VENV = """\
+import os, shutil, sys
+
+if __name__ == "__main__":
+    shutil.copytree(os.environ["PREPARED"], sys.argv[1], symlinks=True, dirs_exist_ok=True)
+"""
+
+# Stands in for uv: notes its arguments and what it was told about indexes, and talks like it.
+FAKE_UV = """\
+#!{python}
+import os, pathlib, sys
+
+clone = pathlib.Path(os.environ["CLONE"])
+with (clone / "uv.calls").open("a") as calls:
+    calls.write(" ".join(sys.argv[1:]) + "\\n")
+with (clone / "uv.told").open("w") as told:
+    told.write("\\n".join(f"{{name}}={{value}}" for name, value in os.environ.items() if name.startswith("UV_")))
+print("Downloading two (10.0MiB)")
+if os.environ.get("UV_FAILS") == "early":
+    sys.exit("error: no such index")
+print("Prepared 2 packages in 1.00s")
+if os.environ.get("UV_FAILS") == "late":
+    sys.exit("error: no space")
+"""
+
+# It says whether an environment is made anew, and goes no further.
+NO_PACKAGES = {"PIP_FAILS": "early"}
 
 
 @pytest.fixture
@@ -62,10 +98,11 @@ def setup_py() -> ModuleType:
 
 
 class Clone:
-    """A directory that looks like a clone. Its .venv is made by the real venv module, with our pip put into it."""
+    """A directory that looks like a clone. Its .venv is a copy of a real one, with our pip put into it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, prepared: Path) -> None:
         self.root = root
+        self.prepared = prepared
         self.venv = root / ".venv"
         (root / "requirements").mkdir(parents=True)
         (root / "tools").mkdir()
@@ -76,7 +113,9 @@ class Clone:
             (root / "requirements" / f"{name}.txt").write_text(PINS)
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        return {**os.environ, "CLONE": str(self.root), "PYTHON": "", **(extra or {})}
+        ours = {"CLONE": str(self.root), "PYTHON": "", "PYTHONPATH": str(self.prepared)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+        return {**kept, **ours, "PREPARED": str(self.prepared / "environment"), **(extra or {})}
 
     def run(self, name: str = "local", **extra: str) -> subprocess.CompletedProcess[str]:
         """As make does it."""
@@ -124,20 +163,34 @@ class Clone:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Iterator[Clone]:
-    """With a .venv, so that no test pays for a real ensurepip; `pip` in it is the fake."""
-    clone = Clone(tmp_path / "clone")
-    put_venv(clone)
+def clone(tmp_path: Path, prepared: Path) -> Iterator[Clone]:
+    """With a .venv; `pip` in it is the fake."""
+    clone = Clone(tmp_path / "clone", prepared)
+    shutil.copytree(prepared / "environment", clone.venv, symlinks=True)
     yield clone
     clone.let_go()
 
 
-def put_venv(clone: Clone) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", clone.venv], check=True)
-    (package,) = clone.venv.glob("lib/python*/site-packages")
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with our pip in it, to copy; beside it a `venv` module that copies it."""
+    folder = tmp_path_factory.mktemp("prepared")
+    (folder / "venv.py").write_text(FAKE_VENV)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
+    (package,) = folder.glob("environment/lib/python*/site-packages")
     (package / "pip").mkdir()
     (package / "pip/__init__.py").touch()
     (package / "pip/__main__.py").write_text(FAKE_PIP)
+    return folder
+
+
+def put_uv(clone: Clone) -> None:
+    """As if pip had brought it."""
+    program = clone.venv / "bin/uv"
+    program.write_text(FAKE_UV.format(python=sys.executable))
+    program.chmod(0o755)
+    for name in ("local", "dev"):
+        (clone.root / f"requirements/{name}.txt").write_text(PINS + UV_PIN)
 
 
 def test_installs_the_pins_and_then_the_package_and_then_has_nothing_to_do(clone: Clone) -> None:
@@ -152,6 +205,54 @@ def test_installs_the_pins_and_then_the_package_and_then_has_nothing_to_do(clone
     second = clone.run()
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
     assert len(clone.calls()) == 2
+
+
+def test_uv_installs_what_it_can_and_is_told_what_pip_was_told(clone: Clone) -> None:
+    put_uv(clone)
+    told = (
+        "global.index-url='https://a.example/simple'\nglobal.extra-index-url='\\nhttps://b.example\\nhttps://c.example'"
+    )
+
+    done = clone.run(PIP_TOLD=told)
+
+    assert done.returncode == 0, done.stderr
+    assert "  Downloading two (10.0MiB)\n  unpacking 2 ...\n" in done.stdout
+    first, package = clone.calls()
+    assert "--require-hashes --only-binary=:all: --requirement" in first
+    pinned = Path(first.split()[-1])
+    assert pinned.read_text() == UV_PIN.partition("zoo")[0]
+    assert "--editable" in package
+    (call,) = (clone.root / "uv.calls").read_text().splitlines()
+    assert "--no-deps --no-config --require-hashes --only-binary :all: --requirement" in call
+    said = (clone.root / "uv.told").read_text().splitlines()
+    assert {"UV_DEFAULT_INDEX=https://a.example/simple", "UV_INDEX=https://b.example https://c.example"} <= set(said)
+    assert clone.run().stdout == ""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_what_uv_does_not_bring_to_an_end_pip_does(clone: Clone, when: str) -> None:
+    put_uv(clone)
+
+    done = clone.run(UV_FAILS=when)
+
+    assert done.returncode == 0, done.stderr
+    assert "uv did not come to its end; going on with pip" in done.stdout
+    uv, everything, _ = clone.calls()
+    assert uv.endswith("innkeeper-setup-uv.txt")
+    assert everything.endswith("requirements/local.txt")
+    assert clone.stamp()
+
+
+def test_a_pip_with_settings_that_uv_does_not_know_does_all_itself(clone: Clone) -> None:
+    put_uv(clone)
+    assert clone.run(PIP_TOLD="global.client-cert='/x.pem'").returncode == 0
+    assert not (clone.root / "uv.calls").exists()
+
+
+def test_where_uv_and_pip_fail_it_is_pips_reason_that_is_said(clone: Clone) -> None:
+    put_uv(clone)
+    failed = clone.run(UV_FAILS="early", PIP_FAILS="late")
+    assert failed.stderr.startswith("setup: pip failed: the disk is full: free about 1 GB")
 
 
 def test_dev_contains_local_but_not_the_reverse(clone: Clone) -> None:
