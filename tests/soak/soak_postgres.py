@@ -40,9 +40,12 @@ VERBS = [
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("unit", Progress().left(SECTION, UNITS))
 def test_batch(unit: str, tmp_path: Path):
-    Progress().record(SECTION, unit, failed=1)
     dice = random.Random(unit)
-    with ground(tmp_path) as own, Workers(own.dsns.app, tmp_path) as workers:
+    with (
+        Progress().unit(SECTION, unit, of=UNITS) as reached,
+        ground(tmp_path) as own,
+        Workers(own.dsns.app, tmp_path) as workers,
+    ):
         both = [workers.start(), workers.start()]
         stage = own.stage
         slugs = [f"acme-{number}" for number in range(FLEET)]
@@ -76,4 +79,4 @@ def test_batch(unit: str, tmp_path: Path):
 
         eventually(rests, timeout=120, describe=lambda: found)
         assert not any(worker.gone() for worker in both), "a worker must outlive the servers"
-        Progress().record(SECTION, unit, operations=done, kills=kills, duplicates=0, orphans=0, stuck=0, failed=0)
+        reached |= {"operations": done, "kills": kills, "duplicates": 0, "orphans": 0, "stuck": 0}

@@ -23,6 +23,6 @@ def test_batch(
     unit: str, pg_server: EmbeddedPostgres, pg_databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(passage, "PATIENCE", timedelta(seconds=0.2))
-    Progress().record(SECTION, unit, failed=1)
-    happened = drive(tmp_path, pg_server, pg_databases, examples=EXAMPLES, steps=STEPS)
-    Progress().record(SECTION, unit, examples=EXAMPLES, changes=happened.total(), violations=0, failed=0)
+    with Progress().unit(SECTION, unit, of=UNITS) as reached:
+        happened = drive(tmp_path, pg_server, pg_databases, examples=EXAMPLES, steps=STEPS)
+        reached |= {"examples": EXAMPLES, "changes": happened.total(), "violations": 0}

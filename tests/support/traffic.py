@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
-from support.dev_stack import PARENT, Stack
+from support.dev_stack import PARENT, PATIENCE, Stack
+from support.waiting import eventually
 
 
 @dataclass
@@ -85,3 +86,24 @@ def traffic(stack: Stack, slugs: Sequence[str], *, clients: int) -> Generator[Ta
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def sleep_and_wake(stack: Stack, pair: Sequence[str], *, cycles: int, requests: int) -> Tally:
+    """Put the two to sleep in turn, so often, under eight clients; each serves so many requests before its next turn.
+
+    Fails if a request was lost, doubled or answered by somebody else.
+    """
+    generations = {slug: stack.workspace(slug)["generation"] for slug in pair}
+    with traffic(stack, pair, clients=8) as tally:
+        eventually(lambda: all(tally.answered[slug] for slug in pair), timeout=PATIENCE)
+        for cycle in range(cycles):
+            slug = pair[cycle % len(pair)]
+            generations[slug] += 1
+            operation = stack.done(stack.verb(slug, "deactivate"))
+            assert operation["state"] == "done", operation
+            stack.reaches(slug, "active", generation=generations[slug])
+            wanted = tally.answered[slug] + requests
+            eventually(lambda: tally.answered[slug] >= wanted, timeout=PATIENCE)  # noqa: B023 - within this round
+    assert (tally.lost, tally.foreign) == ([], [])
+    assert tally.doubled() == {}
+    return tally
