@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from innkeeper.control import appspec
@@ -211,7 +211,9 @@ def test_all_faults_are_told_at_once():
         (b"- a\n", "must be a mapping"),
         (b"a: !!python/object/apply:os.system [echo]\n", "unknown key"),
         (b"a: &a [*a]\n", "recursive node"),
+        (b'a: "x\\ud800y"\n', "line 1, column 4: half a character"),
     ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
 def test_what_cannot_be_read_says_where(text: bytes, said: str):
     with pytest.raises(InvalidInput, match="app spec: ") as caught:
@@ -231,6 +233,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, said: st
         appspec.load(tmp_path / name)
 
 
+def test_a_character_that_json_writes_as_two_escapes_is_one():
+    document = {
+        "apiVersion": "innkeeper.dev/v1",
+        "kind": "App",
+        "name": "x",
+        "version": "1",
+        "command": ["./\U0001f600"],
+    }
+    assert appspec.parse(json.dumps(document).encode()).command == ("./\U0001f600",)
+
+
 @given(
     st.recursive(
         st.text(max_size=8),
@@ -244,6 +257,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, said: st
     ),
     st.sampled_from(appspec._KEYS),
 )
+@example(value="\U00010000", key="command")
 def test_no_shape_of_any_field_is_a_surprise(value: Any, key: str):
     document = {
         "apiVersion": "innkeeper.dev/v1",

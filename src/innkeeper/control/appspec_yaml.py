@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import yaml
 
 if TYPE_CHECKING:
-    from yaml.nodes import MappingNode, Node
+    from yaml.nodes import MappingNode, Node, ScalarNode
 
 Document: TypeAlias = "str | list[Document] | dict[str, Document]"
 
@@ -48,6 +48,17 @@ class _Loader(yaml.BaseLoader):
         for key_node, _ in node.value:
             _refuse_twice(key_node, seen)
         return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: "ScalarNode") -> str:
+        """JSON writes what lies beyond U+FFFF as two escapes, which YAML reads as two halves of a character."""
+        text = str(super().construct_scalar(node))
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise yaml.constructor.ConstructorError(
+                problem="half a character (a lone surrogate) is written there; leave it out",
+                problem_mark=node.start_mark,
+            ) from None
 
 
 def _refuse_twice(key: "Node", seen: set[object]) -> None:
