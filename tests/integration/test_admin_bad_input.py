@@ -110,6 +110,7 @@ def test_a_body_that_is_too_large_or_of_another_kind(furnished: Admin):
         ("/v1/instances/none", 404, "inn instance list"),
         ("/v1/customers/%FF", 404, "inn customer list"),
         ("/v1/audit/export?after=-1", 400, "after"),
+        ("/v1/audit/export?after=1&after=2", 400, "after is there twice: keep one"),
     ],
 )
 def test_an_address_that_leads_nowhere(furnished: Admin, path: str, status: int, says: str):

@@ -129,7 +129,11 @@ def _check_target(request: Request, known: frozenset[str]) -> None:
         raise InvalidInput("the address holds a NUL character: leave it out")
     if not request.scope["query_string"]:
         return
+    seen: set[str] = set()
     for name, value in request.query_params.multi_items():
+        if name in seen:
+            raise InvalidInput(f"{name[:50]} is there twice: keep one", field=name[:50])
+        seen.add(name)
         if name not in known:
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
             raise InvalidInput(f"there is no query parameter {name[:50]!r} here: {takes}", field=name[:50])
