@@ -31,7 +31,7 @@ def stream(front: Gateway, site: Site, app: SmallApp):
 
 def test_after_the_acknowledgement_the_map_has_no_route_and_requests_are_held(front: Gateway):
     site, app = front.awake("shop")
-    assert "shop.1|127.0.0.1" in front.runtime("show map routes.map")
+    assert "shop.1 127.0.0.1" in front.runtime("show map routes.map")
     version = front.withdraw(site)
     front.settled(version)
     assert "shop" not in front.runtime("show map routes.map") + front.runtime("show map hosts.map")
@@ -56,7 +56,7 @@ def test_the_agents_own_question_sees_what_a_request_would_meet_and_is_none(fron
         hosts = [awake.host, asleep.host, awake.host]
         return asyncio.run(ask_own_haproxy(hosts, secret=secret, nonce=nonce, path=path))
 
-    assert ask(nonce) == [f"shop.1|127.0.0.1|{app.port}", "", f"shop.1|127.0.0.1|{app.port}"]
+    assert ask(nonce) == [f"127.0.0.1|{app.port}", "", f"127.0.0.1|{app.port}"]
     front.read_counters()
     assert front.counted(awake) == (0, 0, 0)
     assert app.seen == []
@@ -76,7 +76,7 @@ def test_what_haproxy_does_not_obey_is_not_acknowledged(front: Gateway):
     front.settled(front.publish(site, app))
     assert "not what the agent thought" not in front.log("agent.log")
     # Behind the agent's back the map changes.
-    front.runtime("del map routes.map shop")
+    front.runtime("del map routes.map shop.1")
     withdrawn = front.withdraw(site)
     eventually(lambda: "not what the agent thought" in front.log("agent.log"))
     # It read everything anew and got there.

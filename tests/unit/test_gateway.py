@@ -18,7 +18,7 @@ from innkeeper.gateway.routes import Held, is_probe, plan, policy
 from innkeeper.gateway.settings import GatewaySettings, split_address
 from innkeeper.gateway.statements import RouteRow
 
-HELD = Held("a.apps.localhost", "a.1|127.0.0.1|5000")
+HELD = Held("a.apps.localhost", "a.1", "127.0.0.1|5000")
 
 
 def row(status: str, *, generation: int = 1, port: int | None = 5000, **more: object) -> RouteRow:
@@ -38,10 +38,10 @@ def decide(*rows: RouteRow, held: dict[str, Held] | None = None):
     return plan(rows, held=held or {}, policies=(), static=("hub.localhost",))
 
 
-def test_an_awakening_adds_the_host_before_the_route():
+def test_an_awakening_adds_the_route_before_the_host():
     assert decide(row("awake")).awaken == [
-        "add map hosts.map a.apps.localhost a",
-        "add map routes.map a a.1|127.0.0.1|5000",
+        "add map routes.map a.1 127.0.0.1|5000",
+        "add map hosts.map a.apps.localhost a.1",
     ]
 
 
@@ -52,16 +52,16 @@ def test_the_same_route_again_is_nothing():
 
 def test_another_route_deletes_first_because_add_map_would_make_a_second_entry():
     decided = decide(row("awake", generation=2, port=5001), held={"a": HELD})
-    assert decided.awaken[:2] == ["del map routes.map a", "del map hosts.map a.apps.localhost"]
-    assert decided.awaken[3] == "add map routes.map a a.2|127.0.0.1|5001"
+    assert decided.awaken[:2] == ["del map hosts.map a.apps.localhost", "del map routes.map a.1"]
+    assert decided.awaken[2] == "add map routes.map a.2 127.0.0.1|5001"
     assert decided.taken == {"a": HELD}
 
 
 @pytest.mark.parametrize("status", ["asleep", "refused", "purged"])
-def test_a_withdrawal_deletes_the_route_before_the_host(status: str):
+def test_a_withdrawal_deletes_the_host_before_the_route(status: str):
     assert decide(row(status)).withdraw == []
     decided = decide(row(status), held={"a": HELD})
-    assert decided.withdraw == ["del map routes.map a", "del map hosts.map a.apps.localhost"]
+    assert decided.withdraw == ["del map hosts.map a.apps.localhost", "del map routes.map a.1"]
     assert decided.held == {"a": None}
 
 
@@ -96,7 +96,7 @@ def test_a_row_that_became_unroutable_loses_its_route():
 def test_workspaces_of_one_application_share_a_policy():
     idle = {"probe_agents": ["Uptime"], "ignore_paths": ["/ping"], "health_path": "/healthz"}
     decided = decide(row("awake", idle=idle), row("awake", workspace_id="b", host="b.apps.localhost", idle=idle))
-    assert len(decided.prepare) == 3
+    assert len(decided.prepare) == 6
     assert len(decided.policies) == 1
     assert policy(idle) != policy({**idle, "health_path": "/x"})
     assert policy({}) == policy({"probe_agents": [""]}) == ""
@@ -163,9 +163,9 @@ def test_answers_of_haproxy_are_read():
     assert map_value('type=str, found=yes, idx=tree, key="a", value="b|c", type="str"') == "b|c"
     assert map_value("type=str, case=sensitive, found=no") is None
     listing = (
-        "0xa1: [x] id=1 proto=tcpv4\n  server=activation (id=1) addr=127.0.0.1:5000\n"
+        "0xa1: [x] id=1 proto=tcpv4\n  server=http (id=1) addr=127.0.0.1:5000\n"
         "0xa2: [x] id=2 proto=tcpv4\n  server=<NONE> (id=-1)\n"
-        "0xa3: [x] id=3 proto=tcpv4\n  server=activation (id=1) addr=127.0.0.1:50001\n"
+        "0xa3: [x] id=3 proto=tcpv4\n  server=http (id=1) addr=127.0.0.1:50001\n"
     )
     assert streams_to(listing, "127.0.0.1:5000") == ["0xa1"]
     assert streams_to(listing, None) == ["0xa1", "0xa3"]
@@ -228,7 +228,7 @@ def test_what_is_written_is_private_complete_and_read_back(tmp_path: Path):
     for command in (haproxy_command(made), agent_command(made)):
         assert "canary" not in " ".join(command)
     # Yesterday's routes must not come back with HAProxy.
-    (directory / "routes.map").write_text("a a.1|127.0.0.1|5000\n")
+    (directory / "routes.map").write_text("a.1 127.0.0.1|5000\n")
     write_config(made)
     assert (directory / "routes.map").read_text() == ""
 

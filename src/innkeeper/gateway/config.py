@@ -17,7 +17,7 @@ from innkeeper.model.errors import PermanentError
 
 CONFIGURATION = "haproxy.cfg"
 AGENT_SETTINGS = "agent.json"
-MAPS = ("hosts.map", "routes.map", "probe-paths.map", "probe-agents.map")
+MAPS = ("hosts.map", "routes.map", "probe-paths.map", "probe-words.map", "probe-agents.map")
 _RESOLVERS = """\
 # Names of Services. What was found stays in use while DNS is away.
 resolvers cluster
@@ -87,8 +87,10 @@ def _has_wheel() -> bool:
 
 def _haproxy_values(settings: GatewaySettings) -> dict[str, str]:
     binds = [f"  bind {address} proto h1" for address in settings.listen]
+    proto = f"http-request set-header X-Forwarded-Proto {settings.scheme}"
     static = [
-        f"backend {_backend(host)}\n  server it {_server(address)}\n" for host, address in settings.static.items()
+        f"backend {_backend(host)}\n  {proto}\n  server it {_server(address)}\n"
+        for host, address in settings.static.items()
     ]
     named = any(is_named(address) for address in settings.static.values())
     return {

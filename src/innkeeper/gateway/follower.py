@@ -11,7 +11,7 @@ from innkeeper.gateway import statements
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.haproxy import Haproxy, HaproxyAwayError, map_entries
 from innkeeper.gateway.proof import Prover
-from innkeeper.gateway.routes import Held, Plan, plan
+from innkeeper.gateway.routes import Held, Plan, plan, withdrawal, workspace_of
 from innkeeper.gateway.settings import GatewaySettings
 from innkeeper.gateway.sleepers import Sleepers
 from innkeeper.gateway.statements import Snapshot
@@ -87,19 +87,20 @@ class Follower:
         hosts, routes, paths, agents = await self._haproxy.run(
             *(f"show map {name}" for name in ("hosts.map", "routes.map", "probe-paths.map", "probe-agents.map"))
         )
-        workspaces = map_entries(routes)
-        broken = set(workspaces)
-        for host, workspace in map_entries(hosts).items():
-            route = workspaces.get(workspace)
+        activations = map_entries(routes)
+        broken = set(activations)
+        for host, activation in map_entries(hosts).items():
+            route = activations.get(activation)
             if route is not None:
-                self._held[workspace] = Held(host, route)
+                self._held[workspace_of(activation)] = Held(host, activation, route)
                 self._sleepers.awake(host)
-                broken.discard(workspace)
+                broken.discard(activation)
             else:
-                # Its agent died between the two entries; without a route the host means nothing.
+                # Nobody's doing; without a route the host means nothing.
                 await self._haproxy.run(f"del map hosts.map {host}")
-        for workspace in broken:
-            await self._haproxy.run(f"del map routes.map {workspace}")
+        # Its agent died between the two entries.
+        for activation in broken:
+            await self._haproxy.run(f"del map routes.map {activation}")
         # Those in use; a policy that nobody uses now is written anew with the next route that does.
         if paths or agents:
             used = {held.policy for held in self._held.values()}
@@ -136,7 +137,7 @@ class Follower:
         for workspace in self._held.keys() - {row.workspace_id for row in snapshot.rows}:
             held = self._held[workspace]
             log.error("HAProxy held a route of workspace %s, which the route table does not know: removed", workspace)
-            decided.withdraw += [f"del map routes.map {workspace}", f"del map hosts.map {held.host}"]
+            decided.withdraw += withdrawal(held)
             decided.held[workspace] = None
 
     async def _run(self, decided: Plan) -> None:

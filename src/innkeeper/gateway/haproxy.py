@@ -21,7 +21,7 @@ TIMEOUT = 10.0
 _KEY = re.compile(r"\bkey=(\S+)")
 _FIELD = re.compile(r"\b(http_req_cnt|conn_cur|bytes_in_cnt|bytes_out_cnt)=(\d+)")
 _SIZE = re.compile(r"size:(\d+), used:(\d+)")
-_STREAM = re.compile(r"^(0x[0-9a-f]+): .*?^  server=activation \(id=\d+\) addr=(\S+)", re.MULTILINE | re.DOTALL)
+_STREAM = re.compile(r"^(0x[0-9a-f]+): .*?^  server=https? \(id=\d+\) addr=(\S+)", re.MULTILINE | re.DOTALL)
 
 
 class HaproxyAwayError(TemporaryError):

@@ -95,7 +95,7 @@ class Life:
             haproxy = await Haproxy.connect(SOCKET)
             if await haproxy.boot() != self._boot:
                 raise HaproxyAwayError("HAProxy was replaced meanwhile")
-            await haproxy.run("shutdown frontend gateway", "clear map routes.map", "show tasks")
+            await haproxy.run("shutdown frontend gateway", "clear map hosts.map", "clear map routes.map", "show tasks")
             if not await self._quiet(haproxy, self._settings.leave_grace):
                 listing = (await haproxy.run("show sess all"))[0]
                 await haproxy.run(*(f"shutdown session {stream}" for stream in streams_to(listing, None)))

@@ -40,12 +40,20 @@ log = logging.getLogger("innkeeper.gateway.proof")
 
 @dataclass(slots=True)
 class Task:
-    """One batch to be proved. ``gone``: workspace -> host without a route; ``there``: workspace -> its route."""
+    """One batch to be proved. ``gone``: what must have no route, ``there``: what must be held; by workspace."""
 
     version: int
-    gone: dict[str, str] = field(default_factory=dict[str, str])
-    there: dict[str, str] = field(default_factory=dict[str, str])
+    gone: dict[str, "_Gone"] = field(default_factory=dict[str, "_Gone"])
+    there: dict[str, Held] = field(default_factory=dict[str, Held])
     withdrawn: list[tuple[Withdrawal, float | None]] = field(default_factory=list["tuple[Withdrawal, float | None]"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """A host that leads nowhere, and the activations whose routes it had."""
+
+    host: str
+    activations: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -95,13 +103,13 @@ class Prover:
         for row in rows:
             route = after.get(row.workspace_id)
             if route is not None:
-                task.there[row.workspace_id] = route.route
+                task.there[row.workspace_id] = route
                 # Published again: nobody waits for the drain any more, and it might never end.
                 self._drains.pop(row.workspace_id, None)
                 self._journal.drained(row.workspace_id, version)
             elif row.status != "awake":
-                task.gone[row.workspace_id] = row.host
                 withdrawal = self._withdrawal(row, taken.get(row.workspace_id))
+                task.gone[row.workspace_id] = _Gone(row.host, withdrawal.activations)
                 self._journal.withdrawn(withdrawal)
                 task.withdrawn.append((withdrawal, None if row.close_in is None else now + row.close_in))
         for workspace in (*task.there, *task.gone):
@@ -133,13 +141,14 @@ class Prover:
     async def _prove(self, task: Task) -> None:
         # All threads stop once: no request that looked before the change has still to be counted.
         await self._haproxy.run("show tasks")
-        wanted: dict[str, str | None] = {**dict.fromkeys(task.gone), **task.there}
-        answers = await self._haproxy.run(*(f"get map routes.map {workspace}" for workspace in wanted))
-        for (workspace, route), answer in zip(wanted.items(), answers, strict=True):
+        wanted: list[tuple[str, str, str | None]] = [(w, held.activation, held.route) for w, held in task.there.items()]
+        wanted += [(w, key, None) for w, gone in task.gone.items() for key in gone.activations]
+        answers = await self._haproxy.run(*(f"get map routes.map {key}" for _, key, _ in wanted))
+        for (workspace, key, route), answer in zip(wanted, answers, strict=True):
             if map_value(answer) != route and self._current(workspace, task):
-                message = f"workspace {workspace}: HAProxy's map says {map_value(answer)!r}, not {route!r}"
+                message = f"{key}: HAProxy's map says {map_value(answer)!r}, not {route!r}"
                 raise HaproxyAwayError(message)
-        asked = {workspace: host for workspace, host in task.gone.items() if self._current(workspace, task)}
+        asked = {workspace: gone.host for workspace, gone in task.gone.items() if self._current(workspace, task)}
         routes = await ask_own_haproxy(list(asked.values()), secret=self._settings.probe_secret, nonce=self._nonce)
         for (workspace, host), route in zip(asked.items(), routes, strict=True):
             if route and self._current(workspace, task):

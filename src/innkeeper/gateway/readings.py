@@ -13,6 +13,7 @@ from innkeeper.gateway import statements
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.haproxy import Counters, Haproxy, HaproxyAwayError, counters, fullness, map_entries
 from innkeeper.gateway.journal import Journal
+from innkeeper.gateway.routes import workspace_of
 from innkeeper.gateway.statements import Member
 from innkeeper.model.errors import TemporaryError
 
@@ -136,4 +137,5 @@ class Reader:
     async def _routed(self) -> set[str]:
         """Who may have had requests since the reading before: who has a route, and whose withdrawal still drains."""
         routes = (await self._haproxy.run("show map routes.map"))[0]
-        return {*map_entries(routes), *(withdrawal.workspace_id for withdrawal in self._journal.withdrawals.values())}
+        awake = map(workspace_of, map_entries(routes))
+        return {*awake, *(withdrawal.workspace_id for withdrawal in self._journal.withdrawals.values())}

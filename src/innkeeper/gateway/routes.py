@@ -2,11 +2,14 @@
 
 | row                       | held by HAProxy     | commands                                                       |
 |---------------------------|---------------------|----------------------------------------------------------------|
-| awake                     | nothing             | policy if new, host, then route                                |
+| awake                     | nothing             | policy if new, route, then host                                |
 | awake                     | the same route      | none                                                           |
 | awake                     | another route       | delete the old entries first: `add map` would make a second    |
 | asleep, refused, purged   | nothing             | none                                                           |
-| asleep, refused, purged   | a route             | delete route, then host; its streams are followed to their end |
+| asleep, refused, purged   | a route             | delete host, then route; its streams are followed to their end |
+
+A host never leads to an activation without a route: a request that met one would be counted for that activation, held
+until the workspace wakes, and so keep the withdrawal from ending.
 """
 
 import hashlib
@@ -29,26 +32,26 @@ NO_POLICY = ""
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What HAProxy's maps hold for one workspace. ``route`` = activation|ip|port, with probe rules |policy behind."""
+    """What HAProxy's maps hold for one workspace: host -> activation -> route.
+
+    ``activation`` = id.generation, the key under which requests in flight are counted; ``route`` = ip|port, with probe
+    rules |policy behind.
+    """
 
     host: str
+    activation: str
     route: str
-
-    @property
-    def activation(self) -> str:
-        """``id.generation``: the key under which requests in flight are counted."""
-        return self.route.split("|")[0]
 
     @property
     def address(self) -> str:
         """``ip:port``, as HAProxy prints it."""
-        ip, port = self.route.split("|")[1:3]
+        ip, port = self.route.split("|")[:2]
         return f"{ip}:{port}"
 
     @property
     def policy(self) -> str:
         """The name of its probe rules; empty if it has none."""
-        return ([*self.route.split("|"), NO_POLICY])[3]
+        return ([*self.route.split("|"), NO_POLICY])[2]
 
 
 @dataclass(slots=True)
@@ -86,13 +89,17 @@ def plan(
         if before is not None:
             result.taken[row.workspace_id] = before
             commands = result.awaken if after else result.withdraw
-            commands.append(f"del map routes.map {row.workspace_id}")
-            commands.append(f"del map hosts.map {before.host}")
+            commands += withdrawal(before)
         if after is not None:
-            result.awaken.append(f"add map hosts.map {after.host} {row.workspace_id}")
-            result.awaken.append(f"add map routes.map {row.workspace_id} {after.route}")
+            result.awaken.append(f"add map routes.map {after.activation} {after.route}")
+            result.awaken.append(f"add map hosts.map {after.host} {after.activation}")
         result.held[row.workspace_id] = after
     return result
+
+
+def withdrawal(held: Held) -> list[str]:
+    """The commands that take it out of the maps."""
+    return [f"del map hosts.map {held.host}", f"del map routes.map {held.activation}"]
 
 
 def is_probe(idle: Mapping[str, Any], *, path: str, agent: str) -> bool:
@@ -106,10 +113,19 @@ def _wanted(row: RouteRow, result: Plan, policies: Collection[str]) -> Held:
     name = policy(row.idle)
     if name != NO_POLICY and name not in policies and name not in result.policies:
         result.policies.add(name)
-        result.prepare += [f"add map probe-paths.map {quote(f'{path}|{name}')} 1" for path in _paths(row.idle)]
-        result.prepare += [f"add map probe-agents.map {quote(_pattern(name, word))} 1" for word in _agents(row.idle)]
-    route = f"{activation(row)}|{row.ip}|{row.port}"
-    return Held(row.host, route if name == NO_POLICY else f"{route}|{name}")
+        # Without a policy behind: whether a request might be anybody's probe, which hardly any is.
+        for path in _paths(row.idle):
+            result.prepare += [f"add map probe-paths.map {quote(key)} 1" for key in (path, f"{path}|{name}")]
+        for word in _agents(row.idle):
+            result.prepare.append(f"add map probe-words.map {quote(word)} 1")
+            result.prepare.append(f"add map probe-agents.map {quote(_pattern(name, word))} 1")
+    route = f"{row.ip}|{row.port}"
+    return Held(row.host, activation(row), route if name == NO_POLICY else f"{route}|{name}")
+
+
+def workspace_of(activation: str) -> str:
+    """Whose it is."""
+    return activation.rpartition(".")[0]
 
 
 def activation(row: RouteRow) -> str:

@@ -11,8 +11,8 @@ local function now_ms()
 end
 
 local function awake(host)
-  local workspace = hosts:lookup(host)
-  return workspace ~= nil and routes:lookup(workspace) ~= nil
+  local activation = hosts:lookup(host)
+  return activation ~= nil and routes:lookup(activation) ~= nil
 end
 
 local function first(headers, name)
