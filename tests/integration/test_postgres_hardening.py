@@ -19,7 +19,7 @@ from psycopg import sql
 
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.local.postgres_install import find_install
-from innkeeper.adapters.postgres import PostgresServer
+from innkeeper.adapters.postgres import PostgresServer, hardening
 from innkeeper.model.workspace import TenantDatabase
 from support.tenants import Login, connect, may_login, new_database
 
@@ -304,6 +304,21 @@ def test_a_password_of_the_tenants_own_does_not_outlive_its_activation(street: S
         connect(street.postgres, database.role, "mine for ever", database.name)
     assert may_login(street.postgres, second)
     street.server.drop_database(database, fence=2)
+
+
+def test_both_ways_to_open_a_login_leave_the_same_row(street: Street):
+    database = new_database()
+    login = Login(database)
+    street.server.ensure_database(database, fence=1)
+    rows: list[Any] = []
+    for superuser in (True, False):
+        street.server.close_login(database, fence=1)
+        assert not may_login(street.postgres, login)
+        street.admin.execute(hardening.open_login(database, login.verifier, superuser=superuser))
+        assert may_login(street.postgres, login)
+        rows.append(street.admin.execute("SELECT a FROM pg_authid a WHERE rolname = %s", (database.role,)).fetchall())
+    assert rows[0] == rows[1] != []
+    street.server.drop_database(database, fence=1)
 
 
 # --- what an application still can -----------------------------------------------------------------------------------

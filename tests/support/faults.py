@@ -12,7 +12,7 @@ methods gives out. A new port or method is a crash point without anybody's doing
 import random
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar, cast, get_type_hints
@@ -123,11 +123,11 @@ class Faults:
         return answer
 
     @contextmanager
-    def transaction(self, database: Database) -> Generator[Session]:
+    def transaction(self, opened: AbstractContextManager[Session]) -> Generator[Session]:
         """Dies before the commit (nothing happened) or after it; a lost connection hides which of the two it was."""
         possible = (*DEATHS, Kind.FAIL_BEFORE, Kind.FAIL_AFTER)
         name = f"transaction:{_caller()}"
-        with database.transaction() as session:
+        with opened as session:
             yield session
             kind = self.choose(Point(name, self.context), possible)
             if kind is Kind.DIE_BEFORE:
@@ -151,14 +151,17 @@ def _caller() -> str:
 
 
 class FaultyDatabase:
-    """A ``Database`` whose transactions go through ``Faults``."""
+    """A ``Database`` whose transactions, and what is read without one, go through ``Faults``."""
 
     def __init__(self, database: Database, faults: Faults) -> None:
         self._database = database
         self._faults = faults
 
-    def transaction(self) -> Any:
-        return self._faults.transaction(self._database)
+    def transaction(self, *, pipelined: bool = False) -> Any:
+        return self._faults.transaction(self._database.transaction(pipelined=pipelined))
+
+    def reading(self) -> Any:
+        return self._faults.transaction(self._database.reading())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)

@@ -16,7 +16,7 @@ from innkeeper.model.errors import PermanentError
 from innkeeper.model.observed import HealthAnswer
 from innkeeper.model.workspace import Activation, Address, Cluster, Instance, TenantDatabase, Workspace
 from innkeeper.ports import ActivationSpec, DatabaseServer, Runtime, Runtimes
-from innkeeper.store import activations, apps, clusters, instances, secrets
+from innkeeper.store import apps, clusters, instances, secrets
 from innkeeper.store.session import Session
 
 
@@ -31,16 +31,23 @@ class Briefing:
     sealed: dict[str, bytes] = field(repr=False)
 
 
-def brief(session: Session, workspace: Workspace) -> Briefing:
+def brief(house: House, session: Session, workspace: Workspace, activation: Activation | None) -> Briefing:
     """Read it; ``PermanentError`` when the app, the instance or the cluster is not registered any more."""
-    app, instance = apps.by_id(session, workspace.app_id), instances.find(session, workspace.instance_id or "")
-    activation = activations.get(session, workspace.activation)
+    app, instance = _app(house, session, workspace.app_id), instances.find(session, workspace.instance_id or "")
     cluster = clusters.find(session, (activation and activation.cluster_id) or "")
     if app is None or instance is None or cluster is None:
         message = "its app, its instance or its cluster is not registered any more"
         raise PermanentError(message, reason="registration-missing")
-    sealed = secrets.sealed(session, workspace.id)
-    return Briefing(workspace.generation, appspec.from_json(app["spec"]), instance, cluster, sealed)
+    return Briefing(workspace.generation, app, instance, cluster, secrets.sealed(session, workspace.id))
+
+
+def _app(house: House, session: Session, app_id: str) -> App | None:
+    if app_id not in house.apps:
+        row = apps.by_id(session, app_id)
+        if row is None:
+            return None
+        house.apps[app_id] = appspec.from_json(row["spec"])
+    return house.apps[app_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class Outside:
             slug=self.workspace.slug,
         )
         # Not meanwhile: the runtime holds the workspace's lock, and with it would stand whoever takes over from us.
-        verifier = credentials.activation_verifier(key, activation.ref, password)
+        verifier = house.verifiers.take(activation.ref, key)
         server.open_login(self.database, verifier, fence=self.workspace.fence)
         self.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
         # The application is on its way, so this costs its start nothing.

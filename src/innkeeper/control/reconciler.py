@@ -20,7 +20,7 @@ from innkeeper.model.errors import InnkeeperError, PermanentError, StaleFenceErr
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.observed import Life, RuntimeObservation
 from innkeeper.model.plan import Seen, Step, plan, start_failed
-from innkeeper.model.workspace import Problem, State, Workspace
+from innkeeper.model.workspace import Activation, Problem, State, Workspace
 from innkeeper.store import activations, audit, clock, leases, operations, routes, workspaces
 from innkeeper.store.session import Session
 
@@ -31,6 +31,9 @@ HOLD = 3.0
 
 READ_EVERY = 0.25
 """Seconds that an application is asked before the row is read again: a verb may have come."""
+
+ASK_FIRST, ASK_EVERY, ASK_EAGERLY = 0.0005, 0.001, 0.05
+"""Seconds between two questions to an application: at first, for the third number of seconds, and then."""
 
 OBSERVE_EVERY = 0.02
 """Seconds between two looks at the process of an application that is being asked."""
@@ -87,14 +90,17 @@ class Reconciler:
     def _step(self, claim: "_Claim") -> Step:
         """Look, plan one step and do it."""
         if claim.briefing is None or claim.seen is None:
-            with self.house.database.transaction() as session:
-                found = self._reread(session, claim.workspace)
+            # No transaction: nothing is locked or written, and every statement sees what is committed then.
+            with self.house.database.reading() as session:
+                # What was claimed and begun a moment ago is as it was: a request may be waiting.
+                found = claim.workspace if claim.begun else self._reread(session, claim.workspace)
                 if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
                     claim.done = frozenset()
                 claim.workspace = found
+                activation = activations.get(session, found.activation)
                 if claim.briefing is None or claim.briefing.generation != found.generation:
-                    claim.briefing = outside_calls.brief(session, found)
-                claim.seen = _read(session, found)
+                    claim.briefing = outside_calls.brief(self.house, session, found, activation)
+                claim.seen = _read(session, found, activation)
         workspace = claim.workspace
         outside = Outside(self.house, workspace, claim.briefing)
         seen = self._look(outside, replace(claim.seen, done=claim.done, begun=claim.begun))
@@ -125,12 +131,13 @@ class Reconciler:
         runtime = outside.runtime.observe(outside.workspace.activation)
         observe_at = time.monotonic() + OBSERVE_EVERY
         deadline = time.monotonic() + READ_EVERY
+        eager = time.monotonic() + ASK_EAGERLY
         healthy = _healthy(outside, runtime)
         while (
             not healthy
             and runtime.life in (Life.STARTING, Life.RUNNING)
             and time.monotonic() < deadline
-            and not self.stopping.wait(0.001)
+            and not self.stopping.wait(ASK_FIRST if time.monotonic() < eager else ASK_EVERY)
         ):
             # Mostly the application itself is asked: it may have few processors to start on.
             if runtime.address is None or time.monotonic() > observe_at:
@@ -184,9 +191,8 @@ class _Claim:
     begun: bool = False
 
 
-def _read(session: Session, workspace: Workspace) -> Seen:
+def _read(session: Session, workspace: Workspace, activation: Activation | None) -> Seen:
     """What the state database knows of it."""
-    activation = activations.get(session, workspace.activation)
     route = routes.by_workspace(session, workspace.id)
     if activation is None or route is None:
         raise PermanentError("its activation or route row is missing", reason="row-missing")

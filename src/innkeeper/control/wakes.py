@@ -8,13 +8,14 @@
 | anything else                     | nothing to do: the route says all there is to say                |
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from innkeeper.control.house import House
 from innkeeper.control.steps.rising import STARTING
-from innkeeper.control.workspaces import NO_CAPACITY_RETRY, make_due, wake_columns
+from innkeeper.control.workspaces import NO_CAPACITY_RETRY, make_due, new_key, wake_columns
 from innkeeper.model import ids, lifecycle
 from innkeeper.model.errors import NoCapacity
 from innkeeper.model.lifecycle import Request
@@ -49,7 +50,8 @@ def answer_one(house: House, workspace_id: str, *, owner: str | None = None) -> 
     With ``owner``, a workspace that begins to wake is claimed for it in the same transaction, which spares a held
     request the time of a claim; it is returned, to be converged at once.
     """
-    with house.database.transaction() as session:
+    # Requests wait: the transaction begins with its first statement and commits with its last, in one message each.
+    with house.database.transaction(pipelined=True) as session:
         return _one(house, session, workspace_id, owner)
 
 
@@ -92,12 +94,10 @@ def _refuse(session: Session, workspace_id: str, refusal: NoCapacity) -> None:
 
 
 def _wake(house: House, session: Session, workspace: Workspace, owner: str | None) -> Workspace | None:
-    with session.pipeline():
-        return _begin(house, session, workspace, owner)
-
-
-def _begin(house: House, session: Session, workspace: Workspace, owner: str | None) -> Workspace | None:
-    columns = wake_columns(session, workspace, box=house.box)
+    key = new_key()
+    columns = wake_columns(session, workspace, box=house.box, key=key)
+    if owner is not None:
+        house.verifiers.begin(replace(workspace.activation, generation=workspace.generation + 1), key)
     target = lifecycle.next_state(workspace.slug, workspace.state, Request.WAKE)
     operation_id = ids.prefixed("op")
     columns |= {"state": target.value, "operation_id": operation_id, "problem": None, "attempts": 0}
@@ -105,7 +105,7 @@ def _begin(house: House, session: Session, workspace: Workspace, owner: str | No
     if changed is None:
         return None
     operations.finish(session, workspace.operation_id, state="cancelled")  # a move that found no room until now
-    operations.start(
+    operations.begin(
         session,
         operation_id=operation_id,
         kind=Request.WAKE.value,

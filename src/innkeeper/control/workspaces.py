@@ -180,10 +180,12 @@ def find(session: Session, slug: str, *, lock: bool = False) -> Workspace:
     return found
 
 
-def wake_columns(session: Session, workspace: Workspace, *, box: SecretBox) -> dict[str, object]:
+def wake_columns(
+    session: Session, workspace: Workspace, *, box: SecretBox, key: bytes | None = None
+) -> dict[str, object]:
     """Reserve connections and a place on a cluster, begin generation N+1; the columns of a move to ``waking``.
 
-    Or ``NoCapacity``.
+    Or ``NoCapacity``. ``key``: what its password is to be derived from, if the caller wants to know.
     """
     if workspace.suspended:
         raise Conflict(f"workspace {workspace.slug} is suspended: resume it first")
@@ -192,7 +194,7 @@ def wake_columns(session: Session, workspace: Workspace, *, box: SecretBox) -> d
         message = f"no connection is free on instance {candidate.instance.name}: add an instance, or try again later"
         raise NoCapacity(message, retry_after=NO_CAPACITY_RETRY)
     generation = workspace.generation + 1
-    _start(session, workspace, generation=generation, box=box)
+    _start(session, workspace, generation=generation, box=box, key=key)
     return {
         "generation": generation,
         "connections_reserved": workspace.connections,
@@ -284,14 +286,21 @@ def _cut_off(session: Session, workspace: Workspace) -> None:
     activations.stopping(session, workspace.activation, withdrawn_version=version)
 
 
-def _start(session: Session, workspace: Workspace, *, generation: int, box: SecretBox) -> Cluster:
+def _start(
+    session: Session, workspace: Workspace, *, generation: int, box: SecretBox, key: bytes | None = None
+) -> Cluster:
     """The activation's row on the cluster with most room, with the key that its password will be derived from."""
     loads, app = clusters.lock_loads(session, app_id=workspace.app_id)
     cluster = placement.place_activation(loads=loads, app=app, retry_after=NO_CAPACITY_RETRY)
-    sealed = box.seal(random.token_bytes(32), context=key_context(workspace.id, generation))
+    sealed = box.seal(key or new_key(), context=key_context(workspace.id, generation))
     ref = ActivationRef(workspace.id, generation)
     activations.insert(session, ref, sealed_key=sealed, cluster_id=cluster.id)
     return cluster
+
+
+def new_key() -> bytes:
+    """What one activation's database password is derived from."""
+    return random.token_bytes(32)
 
 
 def _app(session: Session, name: str | None) -> tuple[str, App]:

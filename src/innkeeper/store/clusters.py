@@ -8,7 +8,7 @@ from psycopg import sql
 from innkeeper.model.placement import Load, Runnable
 from innkeeper.model.workspace import Cluster, Workspace
 from innkeeper.store import workspaces
-from innkeeper.store.session import Session
+from innkeeper.store.session import Session, pipeline
 
 _COLUMNS = "id, name, kind, access, state, capacity, dns_peers"
 
@@ -88,7 +88,7 @@ def lock_loads(session: Session, *, app_id: str) -> tuple[list[Load], Runnable]:
     """Likewise, the rows locked until commit so that a choice holds; and where that version of an app can run."""
     # Requests wait for this: one round trip. Two statements on clusters, because one that had waited for the lock would
     # have counted before. Not FOR UPDATE: whoever writes an activation only needs the key of its cluster to stay.
-    with session.pipeline():
+    with pipeline(session):
         found_app = session.execute(_RUNNABLE, (app_id,))
         locked = session.execute(f"SELECT {_COLUMNS} FROM clusters ORDER BY id FOR NO KEY UPDATE")
         counted = _counted(session.execute(LOADS).fetchall())

@@ -6,7 +6,7 @@ from psycopg.rows import class_row
 
 from innkeeper.model.placement import Candidate
 from innkeeper.model.workspace import Instance
-from innkeeper.store.session import Session
+from innkeeper.store.session import Session, pipeline
 
 _COLUMNS = "id, name, kind, host, port, admin_secret, state, database_capacity, connection_capacity"
 
@@ -68,9 +68,14 @@ def lock_candidates(session: Session) -> list[Candidate]:
 
 def lock_candidate(session: Session, instance_id: str) -> Candidate:
     """One instance, locked, with what is reserved on it."""
-    with session.cursor(row_factory=class_row(Instance)) as cursor:
-        found = cursor.execute(f"SELECT {_COLUMNS} FROM instances WHERE id = %s FOR UPDATE", (instance_id,)).fetchone()
-    return _with_reserved(session, cast("Instance", found))
+    # Requests wait for this: one round trip. Two statements, because one that had waited for the lock would have
+    # counted before.
+    with pipeline(session), session.cursor(row_factory=class_row(Instance)) as cursor:
+        cursor.execute(f"SELECT {_COLUMNS} FROM instances WHERE id = %s FOR UPDATE", (instance_id,))
+        counted = session.execute(_RESERVED, (instance_id,))
+        found, row = cursor.fetchone(), counted.fetchone()
+    taken = cast("dict[str, Any]", row)
+    return Candidate(cast("Instance", found), taken["databases"], taken["connections"])
 
 
 def reserved(session: Session, instance_id: str) -> tuple[int, int]:

@@ -21,12 +21,31 @@ def start(
     detail: Mapping[str, object] | None = None,
 ) -> Operation:
     """A new running operation."""
-    row = session.execute(
-        "INSERT INTO operations (id, kind, workspace_id, requested_by, detail) VALUES (%s, %s, %s,"
-        f" %s, %s) RETURNING {_COLUMNS}",
+    begin(
+        session,
+        operation_id=operation_id,
+        kind=kind,
+        workspace_id=workspace_id,
+        requested_by=requested_by,
+        detail=detail,
+    )
+    return cast("Operation", by_id(session, operation_id))
+
+
+def begin(
+    session: Session,
+    *,
+    operation_id: str,
+    kind: str,
+    workspace_id: str | None,
+    requested_by: str,
+    detail: Mapping[str, object] | None = None,
+) -> None:
+    """``start`` for whoever needs no answer: in a pipeline it is not waited for."""
+    session.execute(
+        "INSERT INTO operations (id, kind, workspace_id, requested_by, detail) VALUES (%s, %s, %s, %s, %s)",
         (operation_id, kind, workspace_id, requested_by, Jsonb(dict(detail or {}))),
-    ).fetchone()
-    return _operation(cast("dict[str, Any]", row))
+    )
 
 
 def event(session: Session, operation_id: str | None, *, step: str, message: str) -> None:

@@ -5,11 +5,12 @@ Built once per process by bootstrap.py; every edge and the reconciler open their
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import Connection, sql
+from psycopg.pq import PipelineStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -88,11 +89,20 @@ class Database:
         self._pool.close()
 
     @contextmanager
-    def transaction(self) -> Generator[Session]:
-        """One transaction: committed at the end, rolled back on any exception; named constraints become errors."""
+    def transaction(self, *, pipelined: bool = False) -> Generator[Session]:
+        """One transaction: committed at the end, rolled back on any exception; named constraints become errors.
+
+        ``pipelined``: only a fetch waits for the server, so a statement's error may come with a later one, and
+        ``rowcount`` is not known without a fetch.
+        """
         self._pool.open()
         try:
-            with self._pool.connection() as session, named_errors(), session.transaction():
+            with (
+                self._pool.connection() as session,
+                named_errors(),
+                pipeline(session) if pipelined else nullcontext(),
+                session.transaction(),
+            ):
                 yield session
         except PoolTimeout as error:
             raise errors.TemporaryError(_SILENT, delay=1.0) from error
@@ -139,6 +149,12 @@ def named_errors() -> Generator[None]:
         raise known() from error
     except psycopg.OperationalError as error:
         raise errors.TemporaryError(f"the state database failed: {_one_line(error)}", delay=0.5) from error
+
+
+def pipeline(session: Session) -> AbstractContextManager[object]:
+    """Pipeline mode, unless it is on already: leaving an inner one would wait for the server once more."""
+    on = session.pgconn.pipeline_status != PipelineStatus.OFF
+    return nullcontext() if on else session.pipeline()
 
 
 def notify(session: Session, channel: str, payload: str = "") -> None:

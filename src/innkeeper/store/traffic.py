@@ -176,4 +176,5 @@ def is_awaited(session: Session, workspace_id: str) -> bool:
 
 def drop_wake_requests(session: Session, workspace_id: str) -> bool:
     """They have been acted upon, in this transaction; whether there were any."""
-    return session.execute("DELETE FROM wake_requests WHERE workspace_id = %s", (workspace_id,)).rowcount > 0
+    dropped = "DELETE FROM wake_requests WHERE workspace_id = %s RETURNING 1"
+    return bool(session.execute(dropped, (workspace_id,)).fetchall())

@@ -29,12 +29,13 @@ def check_verifier(verifier: str) -> None:
 
 def open_login(connection: Connection[TupleRow], database: TenantDatabase, verifier: str, fence: int) -> None:
     """Let the role log in, if everything else is as it should be."""
+    superuser = connection.info.parameter_status("is_superuser") == "on"
     run(
         connection,
         _NOT_WAITING,
         journal.enter(database, fence),
         hardening.verify(database),
-        hardening.open_login(database, verifier),
+        hardening.open_login(database, verifier, superuser=superuser),
     )
 
 

@@ -65,7 +65,8 @@ def publish(outside: Outside, seen: Seen) -> Workspace | None:
     if runtime is None or runtime.address is None:
         raise Wait(0.0)
     risen = workspace.state is not State.ACTIVE
-    with outside.house.database.transaction() as session:
+    # Requests wait for this: nothing is waited for between the statements.
+    with outside.house.database.transaction(pipelined=True) as session:
         now = clock.now(session)
         columns: dict[str, object] = {"state": State.ACTIVE.value, "problem": None, "attempts": 0, "operation_id": None}
         if risen:
@@ -75,11 +76,9 @@ def publish(outside: Outside, seen: Seen) -> Workspace | None:
         changed = workspaces.record(session, workspace, **columns)
         if changed is None:
             return None
-        # Requests wait for this: nothing is waited for between the statements.
-        with session.pipeline():
-            activations.ready(session, workspace.activation, address=runtime.address, pid=runtime.pid)
-            tell(session, workspace, Step.PUBLISH, "It is healthy and open")
-            operations.finish(session, workspace.operation_id)
-            note(session, workspace, "workspace.active" if risen else "workspace.restarted", changed)
-            routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=runtime.address)
+        activations.ready(session, workspace.activation, address=runtime.address, pid=runtime.pid)
+        tell(session, workspace, Step.PUBLISH, "It is healthy and open")
+        operations.finish(session, workspace.operation_id)
+        note(session, workspace, "workspace.active" if risen else "workspace.restarted", changed)
+        routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=runtime.address)
         return changed
