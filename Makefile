@@ -11,8 +11,8 @@ BIN := .venv/bin
 
 ARGS ?=
 T ?= tests
-# One a processor, but no more than eight: every test that needs a database starts programs of its own.
-WORKERS ?= logical --maxprocesses 8
+# How many that is, is in tests/support/pace.py.
+WORKERS ?= auto
 
 .PHONY: help
 help: ## list the targets
@@ -43,6 +43,11 @@ soak: ## hours of faults, resumable, and a table of what was reached; SOAK_SEEDS
 	$(SETUP) dev
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS) $(sort $(wildcard tests/soak/soak_*.py)); \
 	  status=$$?; $(BIN)/python tests/soak; exit $$status
+
+.PHONY: coverage
+coverage: ## the tests with branch coverage, of every process they start; T=tests/unit for some
+	$(SETUP) dev
+	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered $(ARGS) $(T)
 
 .PHONY: setup
 setup: ## make .venv with everything in it; PYTHON=python3.12 for another Python

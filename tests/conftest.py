@@ -27,6 +27,7 @@ pytest_plugins = [
     "support.loopback_only",
     "support.outside",
     "support.memory",
+    "support.pace",
     "support.postgres",
     "support.registry",
     "support.reporting",
