@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from innkeeper.admin import metrics, problems, schemas
 from innkeeper.admin.checks import CheckRunner
+from innkeeper.admin.refusals import Refusals
 from innkeeper.admin.routes import (
     apps,
     audit,
@@ -55,6 +56,7 @@ def create_admin(services: AdminServices) -> FastAPI:
     app.state.services = services
     app.state.streams = Streams(services.signals)
     app.state.checks = CheckRunner(services)
+    app.state.refusals = Refusals(services.database, edge="admin-api")
     return app
 
 
@@ -68,9 +70,12 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     services = cast("AdminServices", app.state.services)
     services.database.open()
     checks = cast("CheckRunner", app.state.checks)
+    refusals = cast("Refusals", app.state.refusals)
     checks.recover()
+    refusals.open()
     yield
     checks.close()
+    refusals.close()
 
 
 def _bare() -> FastAPI:

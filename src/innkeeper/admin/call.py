@@ -16,10 +16,11 @@ from fastapi import Depends, Request
 from psycopg import sql
 from starlette.responses import Response
 
+from innkeeper.admin.refusals import Refusals
 from innkeeper.admin.services import AdminServices
 from innkeeper.control import tokens
 from innkeeper.control.tokens import Caller, KnownButRefused
-from innkeeper.model.errors import BreakerOpen, Forbidden, InvalidInput, TemporaryError
+from innkeeper.model.errors import BreakerOpen, Forbidden, InvalidInput, TemporaryError, Unauthenticated
 from innkeeper.model.token import Scope
 from innkeeper.store import breakers, idempotency
 from innkeeper.store import tokens as token_rows
@@ -110,6 +111,10 @@ class Call:
                 answer = act(session, caller)
         except KnownButRefused as refusal:
             self._note_refusal(refusal.actor, str(refusal))
+            raise
+        except Unauthenticated:
+            refusals: Refusals = self.request.app.state.refusals
+            refusals.note(self.request.client.host if self.request.client else None)
             raise
         except Forbidden as refusal:
             if caller is not None:
