@@ -21,9 +21,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from innkeeper.control import clockwatch, draining, notices, passage, reseal, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
+from innkeeper.model.audit import Head
 from innkeeper.model.errors import InnkeeperError, TemporaryError
 from innkeeper.model.workspace import Workspace
-from innkeeper.store import idempotency, leases, pace, people, traffic
+from innkeeper.store import audit, idempotency, leases, pace, people, traffic
 
 log = structlog.get_logger()
 
@@ -39,6 +40,7 @@ class WorkerSettings:
     fold_every: float = 1.0
     sweep_every: float = 5.0
     watch_every: float = 1.0
+    anchor_every: float = 60.0
 
 
 @dataclass(slots=True)
@@ -47,12 +49,14 @@ class Worker:
 
     house: House
     settings: WorkerSettings = field(default_factory=WorkerSettings)
+    anchor: Callable[[Head], None] | None = None
     owner: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}")
     stopping: threading.Event = field(default_factory=threading.Event)
     _claims: dict[str, Workspace] = field(default_factory=dict[str, Workspace])
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _sweeping: threading.Lock = field(default_factory=threading.Lock)
     _ticked: float = field(default_factory=time.monotonic)
+    _anchored: Head | None = None
     _threads: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -176,6 +180,16 @@ class Worker:
     def _reseal(self) -> None:
         reseal.step(self.house, stopping=self.stopping.is_set)
 
+    def _anchor(self) -> None:
+        """The audit chain's head outside the database: in the log, and where bootstrap.py said."""
+        with self.house.database.transaction() as session:
+            head = audit.head(session)
+        if head != self._anchored:
+            log.info("audit.anchor", seq=head.seq, hash=bytes(head.hash).hex())
+            if self.anchor is not None:
+                self.anchor(head)
+            self._anchored = head
+
     def _prune(self) -> None:
         with self.house.database.transaction() as session:
             traffic.prune(session)
@@ -209,6 +223,7 @@ class Worker:
             (self._pass_time, 0.2),
             (self._read_clocks, every.sweep_every),
             (self._reseal, every.sweep_every),
+            (self._anchor, every.anchor_every),
             (self._prune, 30.0),
             (self._renew, leases.RENEW_EVERY),
         ]

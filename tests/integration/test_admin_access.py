@@ -21,6 +21,7 @@ WANTED = {
     "GET /healthz": "public",
     "GET /readyz": "public",
     "POST /v1/apps/check": "admin",
+    "POST /v1/audit/verify": "read",
     "GET /v1/tokens": "admin",
     "GET /v1/audit/export": "admin",
     "GET /v1/workspaces/{slug}/logs": "operate",

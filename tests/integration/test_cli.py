@@ -200,6 +200,11 @@ def test_apps_instances_and_tokens_are_added(inn: Run, tmp_path: Path):
     assert json.loads(inn("app", "show", "notes", "-o", "json").out)["spec"]["directory"] == str(tmp_path)
     assert inn("app", "add", "app.yaml").code == 4
     (tmp_path / "broken.yaml").write_text("kind: App\nnonsense: 1\n")
+    text = (tmp_path / "app.yaml").read_text()
+    (tmp_path / "moving.yaml").write_text(text.replace("notes:1.1.0", "notes:latest").replace("1.1.0", "1.2.0"))
+    moving = inn("app", "add", "moving.yaml")
+    assert (moving.code, moving.out) == (0, "app notes 1.2.0 is registered\n")
+    assert moving.err.startswith("warning: image: localhost/notes:latest has a tag that moves")
     broken = inn("app", "add", "broken.yaml")
     assert (broken.code, "nonsense" in broken.line) == (2, True)
     assert inn("instance", "add", "second", "--host", "10.0.0.2", "--admin-secret", "env:DSN").code == 0

@@ -272,3 +272,22 @@ def test_no_shape_of_any_field_is_a_surprise(value: Any, key: str):
     except InvalidInput:
         return
     assert appspec.from_json(json.loads(json.dumps(appspec.to_json(app)))) == app
+
+
+@pytest.mark.parametrize(
+    ("image", "moving"),
+    [
+        ("localhost/notes", True),
+        ("localhost/notes:latest", True),
+        ("registry.example:5000/notes", True),
+        ("registry.example:5000/notes:1.2", False),
+        ("localhost/notes:1.2", False),
+        ("localhost/notes:latest@sha256:" + "a" * 64, False),
+        ("localhost/notes@sha256:" + "a" * 64, False),
+        ("", False),
+    ],
+)
+def test_a_tag_that_moves_is_warned_of(*, image: str, moving: bool):
+    found = appspec.warnings(App("notes", "1", image=image))
+    assert bool(found) is moving
+    assert all("name a fixed tag, or a digest" in one for one in found)

@@ -68,6 +68,15 @@ class Passage(Body):
     by: str = Field(description="A span such as 49h or 61d")
 
 
+class Anchor(Body):
+    seq: int = Field(ge=0, le=2**62)
+    hash: str = Field(pattern="^[0-9a-f]{64}$", description="Hexadecimal")
+
+
+class Anchors(Body):
+    anchors: list[Anchor] = Field(max_length=5000, description="Heads that were kept outside the database")
+
+
 # --- what is sent ----------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +257,7 @@ class App(Sent):
 
 class AppWithSpec(App):
     spec: dict[str, object]
+    warnings: list[str] = Field(description="What is accepted and may surprise")
 
 
 class Token(Sent):

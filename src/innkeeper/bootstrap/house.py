@@ -67,4 +67,5 @@ def local_house(local: Local) -> HouseSettings:
         mail_folder=local.data.outbox,
         mail_sender=MAIL_SENDER,
         operator_mail=OPERATOR_MAIL,
+        audit_anchor_file=local.data.root / "audit-anchors.jsonl",
     )

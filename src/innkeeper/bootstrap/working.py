@@ -3,6 +3,7 @@
 import signal
 from contextlib import ExitStack
 
+from innkeeper.adapters.anchor_file import AnchorFile
 from innkeeper.adapters.local.leash import Tied
 from innkeeper.bootstrap.house import local_house, local_state, opened_house, opened_state
 from innkeeper.bootstrap.local import Local
@@ -32,7 +33,8 @@ def work(
         opened_house(database, house, domain) as made,
         ExitStack() as stack,
     ):
-        worker = Worker(made, WorkerSettings())
+        anchor = None if house.audit_anchor_file is None else AnchorFile(house.audit_anchor_file).keep
+        worker = Worker(made, WorkerSettings(), anchor)
         if listen is not None:
             stack.enter_context(probes_answered(worker, database, listen))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,7 +10,7 @@ from innkeeper.cli.client import Json, path
 from innkeeper.cli.command import Inn, command, noun
 from innkeeper.cli.exits import FailedError
 from innkeeper.cli.follow import steps
-from innkeeper.cli.output import text
+from innkeeper.cli.output import say, text
 from innkeeper.model.errors import InvalidInput
 
 app = noun("Applications, as their vendors describe them.")
@@ -34,6 +34,8 @@ def add(inn: Inn, file: File) -> None:
         kind="application/yaml",
         query={"directory": str(file.resolve().parent)},
     ).body
+    for warning in made["warnings"]:
+        say(f"warning: {warning}")
     inn.done(f"app {made['name']} {made['version']} is registered", made)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,9 @@ from innkeeper.cli.client import Json
 from innkeeper.cli.command import Inn, command, noun
 from innkeeper.cli.exits import FailedError, UnreachableError
 from innkeeper.cli.output import text
+from innkeeper.model.errors import InvalidInput
+
+_MOST_ANCHORS = 5000
 
 audit = noun("Who did what; verified and exported.")
 
@@ -26,12 +30,18 @@ def list_(
 
 
 @command(audit, "verify")
-def verify(inn: Inn) -> None:
-    """Walk the whole chain; every edit, deletion and swap is found (exit 1)."""
+def verify(
+    inn: Inn,
+    anchor: Annotated[
+        Path | None, typer.Option("--anchor", help="Heads kept outside the database, JSON lines: also a worker's log.")
+    ] = None,
+) -> None:
+    """Walk the whole chain; every edit, deletion and swap is found (exit 1), with anchors also a chain made anew."""
+    body = None if anchor is None else {"anchors": _thinned(_anchors(anchor))}
     findings: list[Json] = []
     summary: Json | None = None
     try:
-        for line in inn.client.lines("/v1/audit/verify"):
+        for line in inn.client.lines("/v1/audit/verify", body=body):
             found: Json = json.loads(line)
             if "finding" not in found:
                 summary = found
@@ -44,11 +54,40 @@ def verify(inn: Inn) -> None:
     if summary is None:
         raise UnreachableError("the verdict broke off before its end; ask again")
     if inn.people and not findings:
-        sys.stdout.write(f"the chain of {summary['rows']} rows holds\n")
+        anchored = f" and fits {summary['anchors']} anchors" if anchor is not None else ""
+        sys.stdout.write(f"the chain of {summary['rows']} rows holds{anchored}\n")
     elif not inn.people:
         inn.show(summary | {"items": findings})
     if findings:
         raise FailedError(f"the audit chain was tampered with in {len(findings)} places: keep the database as it is")
+
+
+def _anchors(file: Path) -> list[Json]:
+    """Every head in the file, in its order; lines that hold none are passed over, as those of a log."""
+    found: list[Json] = []
+    try:
+        lines = file.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise InvalidInput(f"{file}: {(error.strerror or 'cannot be read').lower()}", field="anchor") from None
+    for line in lines:
+        try:
+            value: Json = json.loads(line)
+            seq, digest = value["seq"], value["hash"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(seq, int) and isinstance(digest, str):
+            found.append({"seq": seq, "hash": digest})
+    if not found:
+        raise InvalidInput(f"{file} holds no anchor: give the file of INN_AUDIT_ANCHOR_FILE, or a worker's log in JSON")
+    return found
+
+
+def _thinned(anchors: list[Json]) -> list[Json]:
+    """As many as one request takes, evenly, the newest among them: each vouches for all rows before it."""
+    if len(anchors) <= _MOST_ANCHORS:
+        return anchors
+    step = len(anchors) / _MOST_ANCHORS
+    return [anchors[int(number * step)] for number in range(_MOST_ANCHORS - 1)] + [anchors[-1]]
 
 
 @command(audit, "export")

@@ -105,11 +105,15 @@ class Client:
             return Answer(response.status, dict(response.headers.items()), self._judged(response, raw))
         raise AssertionError
 
-    def lines(self, path: str, headers: Mapping[str, str] | None = None, **query: object) -> Iterator[str]:
+    def lines(
+        self, path: str, headers: Mapping[str, str] | None = None, *, body: object = None, **query: object
+    ) -> Iterator[str]:
         """Lines of a streamed answer, as they come; ends when the stream does, or breaks (``ConnectionError``)."""
         connection = self._connect()
         try:
-            response = self._send(connection, "GET", path, dict(headers or {}), body=None, query=query)
+            raw = None if body is None else json.dumps(body).encode()
+            given = dict(headers or {}) | ({} if raw is None else {"Content-Type": "application/json"})
+            response = self._send(connection, "GET" if raw is None else "POST", path, given, body=raw, query=query)
             if response.status >= 300:  # noqa: PLR2004 - not an answer to read line by line
                 self._judged(response, response.read())
             while line := response.readline():

@@ -78,6 +78,24 @@ def parse(text: bytes, *, directory: str = "") -> App:
     return app
 
 
+def warnings(app: App) -> list[str]:
+    """What is accepted and may surprise, in words."""
+    found: list[str] = []
+    if app.image and moves(app.image):
+        found.append(
+            f"image: {app.image} has a tag that moves: two workspaces of this version may run different programs, and a"
+            " wake may start another than before; name a fixed tag, or a digest (@sha256:...)"
+        )
+    return found
+
+
+def moves(image: str) -> bool:
+    """Whether the same name may mean another image tomorrow by custom: no tag, or ``latest``, and no digest."""
+    name, _, digest = image.partition("@")
+    _, _, tag = name.rpartition("/")[2].partition(":")
+    return not digest and tag in ("", "latest")
+
+
 def to_json(app: App) -> dict[str, Any]:
     """Plain data, for a jsonb column or an answer; ``from_json`` gives the same App again."""
     return dataclasses.asdict(app)

@@ -66,7 +66,9 @@ def verify(rows: Iterable[AuditRow], head: Head, anchors: Iterable[Head] = ()) -
     An anchor is a head that was once written outside the database: the row with its number must still have its hash,
     which finds a chain that was rewritten whole.
     """
-    anchored = {anchor.seq: anchor.hash for anchor in anchors}
+    anchored: dict[int, set[bytes]] = {}
+    for anchor in anchors:
+        anchored.setdefault(anchor.seq, set()).add(anchor.hash)
     previous, expected = GENESIS, 1
     for row in rows:
         if row.seq != expected:
@@ -75,7 +77,7 @@ def verify(rows: Iterable[AuditRow], head: Head, anchors: Iterable[Head] = ()) -
             yield Tamper(row.seq, "does not follow the row before it (order changed, or the row before was edited)")
         if row_hash(row) != row.hash:
             yield Tamper(row.seq, "was edited after it was written")
-        if anchored.pop(row.seq, row.hash) != row.hash:
+        if anchored.pop(row.seq, {row.hash}) != {row.hash}:
             yield Tamper(row.seq, "differs from the anchor kept outside the database")
         previous, expected = row.hash, row.seq + 1
     if head.seq >= expected:

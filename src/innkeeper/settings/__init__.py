@@ -71,6 +71,7 @@ class HouseSettings:
     ``key_file``: key-encryption keys of sealed secrets. ``runtime_folder`` and ``mail_folder``: where the local runtime
     keeps activations and where mails are put. ``mail_relay``: URL of a relay that takes mails, instead of
     the folder. ``operator_mail``: asked when no member of a customer can be reached.
+    ``audit_anchor_file``: where a worker keeps heads of the audit chain beside its log, outside the database.
     In a cluster, only gateways and workers in ``system_namespace`` reach a workspace; stop marks are kept in
     ``fences_namespace`` (None: there, too).
     """
@@ -81,6 +82,7 @@ class HouseSettings:
     mail_relay: Secret | None = None
     mail_sender: str = "Innkeeper <innkeeper@localhost>"
     operator_mail: str = "operator@localhost"
+    audit_anchor_file: Path | None = None
     system_namespace: str = "innkeeper"
     fences_namespace: str | None = None
 

@@ -74,6 +74,7 @@ class _Environment(BaseSettings):
     mail_relay: str | None = None
     mail_sender: str = "Innkeeper <innkeeper@localhost>"
     operator_mail: str = "operator@localhost"
+    audit_anchor_file: Path | None = None
     system_namespace: str | None = None
     fences_namespace: str | None = None
     gateway_directory: Path = Path("/var/lib/innkeeper/gateway")
@@ -173,6 +174,7 @@ class Environment:
             mail_relay=Secret(every.mail_relay) if every.mail_relay else None,
             mail_sender=every.mail_sender,
             operator_mail=every.operator_mail,
+            audit_anchor_file=every.audit_anchor_file,
             system_namespace=every.system_namespace or _own_namespace(),
             fences_namespace=every.fences_namespace,
         )

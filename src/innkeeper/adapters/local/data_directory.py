@@ -11,6 +11,7 @@ Called by bootstrap (which starts everything on it) and by ``inn dev stop|reset|
     DATA/log/             what each of them said
     DATA/state, pool-N    PostgreSQL servers (embedded_postgres.py)
     DATA/issuer, gateway, workspaces, outbox
+    DATA/audit-anchors.jsonl  heads of the audit chain, for inn audit verify --anchor
 """
 
 import fcntl
@@ -42,7 +43,7 @@ _TOLD = 2.0
 _MARK = "innkeeper data "
 _MADE = (
     *("run", "log", "secrets", "issuer", "gateway", "workspaces", "outbox", "state"),
-    *("token", "ports.json", ".gitignore"),
+    *("token", "ports.json", "audit-anchors.jsonl", ".gitignore"),
 )
 """What ``reset`` removes, beside pool-N; the mark and the lock go last. Anything else is somebody else's."""
 

@@ -1,6 +1,7 @@
 """/v1/apps: an app is registered by the text of its spec, as the vendor wrote it."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import Query
 from starlette.responses import Response
@@ -33,7 +34,7 @@ def add_app(
 
     def effect(session: Session, actor: str) -> Reply:
         row = verbs.add(session, actor=actor, spec=call.body, directory=directory)
-        return Reply(views.app(row, spec=True), 201, {"Location": f"/v1/apps/{row['id']}"})
+        return Reply(_with_spec(row), 201, {"Location": f"/v1/apps/{row['id']}"})
 
     return call.once(effect)
 
@@ -59,7 +60,11 @@ def get_app(
     version: Annotated[str | None, Query(description="The newest unless said")] = None,
 ) -> Response:
     """One app with its spec, by id or name."""
-    return call.read(lambda session: Reply(views.app(verbs.find(session, app, version), spec=True)))
+    return call.read(lambda session: Reply(_with_spec(verbs.find(session, app, version))))
+
+
+def _with_spec(row: Mapping[str, Any]) -> views.Json:
+    return views.app(row, spec=True) | {"warnings": appspec.warnings(appspec.from_json(row["spec"]))}
 
 
 def check_app(

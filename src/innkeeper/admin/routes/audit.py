@@ -1,7 +1,7 @@
 """/v1/audit: reading the chain, verifying it, exporting it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from fastapi import Query
@@ -11,7 +11,7 @@ from innkeeper.admin import routing, views
 from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
-from innkeeper.model.audit import AuditRow, verify
+from innkeeper.model.audit import AuditRow, Head, verify
 from innkeeper.model.token import Scope
 from innkeeper.store import audit as store
 from innkeeper.store.session import Database, Session
@@ -46,12 +46,19 @@ def list_audit(
 
 
 def verify_audit(call: TheCall) -> Response:
-    """Walk the whole chain: one JSON line a finding, then one with ``rows``, ``head`` and ``findings`` (how many)."""
+    """Walk the whole chain: one JSON line a finding, then one with ``rows``, ``head``, ``anchors``, ``findings``."""
     call.admit()
     return StreamingResponse(_verdicts(call.services.database), media_type=LINES)
 
 
-def _verdicts(database: Database) -> Iterator[str]:
+def verify_audit_anchored(call: TheCall, body: s.Anchors) -> Response:
+    """The same, held against heads of the chain that were kept outside the database."""
+    call.admit()
+    anchors = [Head(one.seq, bytes.fromhex(one.hash)) for one in body.anchors]
+    return StreamingResponse(_verdicts(call.services.database, anchors), media_type=LINES)
+
+
+def _verdicts(database: Database, anchors: Sequence[Head] = ()) -> Iterator[str]:
     rows = findings = 0
     with database.snapshot() as session:
 
@@ -62,10 +69,10 @@ def _verdicts(database: Database) -> Iterator[str]:
                 yield row
 
         head = store.head(session)
-        for tamper in verify(counted(), head):
+        for tamper in verify(counted(), head, anchors):
             findings += 1
             yield _line({"seq": tamper.seq, "finding": f"row {tamper.seq} {tamper.finding}"})
-        yield _line({"rows": rows, "head": head.seq, "findings": findings})
+        yield _line({"rows": rows, "head": head.seq, "anchors": len(anchors), "findings": findings})
 
 
 def export_audit(
@@ -94,4 +101,5 @@ def _line(value: views.Json) -> str:
 
 routing.add(router, "GET", "/audit", list_audit, scope=Scope.READ, answer=s.AuditRows)
 routing.add(router, "GET", "/audit/verify", verify_audit, scope=Scope.READ, answer=None, produces=LINES)
+routing.add(router, "POST", "/audit/verify", verify_audit_anchored, scope=Scope.READ, answer=None, produces=LINES)
 routing.add(router, "GET", "/audit/export", export_audit, scope=Scope.ADMIN, answer=None, produces=LINES)
