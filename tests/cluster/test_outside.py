@@ -40,3 +40,9 @@ def test_nothing_of_it_stays(cluster: TestCluster, tmp_path: Path) -> None:
     with running_outside(tmp_path):
         assert DEVICE in traces()
     assert traces() == ""
+
+
+def test_the_address_outside_has_no_neighbours_here(outside: Outside) -> None:
+    """The machine's own package proxy may be one."""
+    assert way(INTERNET, from_pods=False) == DEVICE
+    assert way("203.0.113.80", from_pods=False) != DEVICE

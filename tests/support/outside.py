@@ -122,12 +122,13 @@ def traces() -> str:
 def _make() -> None:
     _ip("netns", "add", _NAMESPACE)
     _ip("link", "add", DEVICE, "type", "veth", "peer", "name", _THERE, "netns", _NAMESPACE)
-    _ip("address", "add", f"{_GATEWAY}/24", "dev", DEVICE)
+    # One address, not its network: a machine whose packages come from a proxy in TEST-NET-3 goes on reaching it.
+    _ip("address", "add", _GATEWAY, "peer", f"{INTERNET}/32", "dev", DEVICE)
     # Its answers come from an address that the machine itself looks for elsewhere.
     Path(f"/proc/sys/net/ipv4/conf/{DEVICE}/rp_filter").write_text("2")
     _ip("link", "set", DEVICE, "up")
     inside = ("-n", _NAMESPACE)
-    _ip(*inside, "address", "add", f"{INTERNET}/24", "dev", _THERE)
+    _ip(*inside, "address", "add", INTERNET, "peer", f"{_GATEWAY}/32", "dev", _THERE)
     _ip(*inside, "address", "add", f"{METADATA}/32", "dev", _THERE)
     _ip(*inside, "link", "set", "lo", "up")
     _ip(*inside, "link", "set", _THERE, "up")
