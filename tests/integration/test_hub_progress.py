@@ -111,6 +111,22 @@ def test_the_streams_end_when_the_server_is_told_to_stop(hub: Hub, port: int):
         assert list(heard) == []  # no "over": the browser connects again
 
 
+@pytest.mark.parametrize("how", ["sign-out", "membership"])
+def test_the_stream_ends_with_the_right_to_see_it(hub: Hub, port: int, monkeypatch: pytest.MonkeyPatch, how: str):
+    monkeypatch.setattr(progress, "LOOK", 0.05)
+    browser, path = signed_up(hub)
+    with stream(port, browser, f"{path}/events") as heard:
+        next(heard)
+        advance(hub.database, "acme", step="database", message="Seen")  # the control: it goes on until then
+        assert "Seen" in next(heard)[1]
+        if how == "sign-out":
+            assert browser.post("/auth/sign-out").status_code == 303
+        else:
+            hub.rows("DELETE FROM members RETURNING 1")
+        advance(hub.database, "acme", step="start", message="Unseen")
+        assert not [page for _, page in heard if "Unseen" in page]
+
+
 def test_nobody_else_can_follow(hub: Hub):
     _, path = signed_up(hub)
     bob = hub.browser()
