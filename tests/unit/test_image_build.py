@@ -39,6 +39,12 @@ def test_no_engine_is_said_with_the_command_that_brings_one():
         engine.choose("kaniko", problems)
 
 
+def test_a_build_has_no_network():
+    assert {engine.network(name, {}) for name in engine.ORDER} == {"--network=none"}
+    assert engine.network("buildah", {"BUILDAH_ISOLATION": "chroot"}) == "--network=none"
+    assert engine.network("podman", {"BUILDAH_ISOLATION": "chroot"}) == "--network=host"  # it refuses none there
+
+
 @pytest.mark.parametrize(
     ("asked", "name", "ci", "expected"),
     [

@@ -38,6 +38,12 @@ def choose(asked: str | None, problems: Mapping[str, str | None]) -> str:
     raise ImagesError(f"nothing here builds images ({reasons}): apt-get install buildah, or start Docker")
 
 
+def network(name: str, environ: Mapping[str, str]) -> str:
+    """The option by which a build has no network. podman refuses it in a chroot; pip asks nobody there either."""
+    chroot = name == "podman" and environ.get("BUILDAH_ISOLATION") == "chroot"
+    return "--network=host" if chroot else "--network=none"
+
+
 def problems() -> dict[str, str | None]:
     """What is in the way of each engine. A docker command alone is none: an engine must answer."""
     return {name: _problem(name) for name in ORDER}
@@ -76,7 +82,7 @@ class Engine:
         command = [self.name, "build"] if self.name != "buildah" else ["buildah", "bud"]
         if self.name != "docker":
             command += ["--layers", "--pull-never"] if self.name == "buildah" else ["--layers", "--pull=never"]
-        command += ["--network=none"]
+        command += [network(self.name, os.environ)]
         command += ["--file", str(context / dockerfile), "--label", f"{LABEL}={key}"]
         for reference in references:
             command += ["--tag", reference]
@@ -170,15 +176,16 @@ class Engine:
             file.write(" ".join(command) + "\n")
             file.flush()
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=_environment(), check=False
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=_environment(self.name), check=False
             )
         if done.returncode != 0:
             raise ImagesError(f"{reference} was not built: {_last_line(log.read_text(errors='replace'))} (log: {log})")
 
 
-def _environment() -> dict[str, str]:
+def _environment(name: str = "") -> dict[str, str]:
     # Only where nothing was chosen. The Dockerfiles do without BuildKit, but it leaves out stages that are not used.
-    return {"BUILDAH_ISOLATION": "chroot", "DOCKER_BUILDKIT": "1", **os.environ}
+    usual = {"BUILDAH_ISOLATION": "chroot"} if name == "buildah" else {}
+    return {"DOCKER_BUILDKIT": "1", **usual, **os.environ}
 
 
 def _run(command: Sequence[str], *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -189,7 +196,7 @@ def _run(command: Sequence[str], *, timeout: float = 120) -> subprocess.Complete
         text=True,
         errors="replace",
         timeout=timeout,
-        env=_environment(),
+        env=_environment(command[0]),
         check=False,
     )
 
