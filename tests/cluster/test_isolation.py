@@ -13,6 +13,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -20,19 +21,23 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from innkeeper.adapters.kubernetes.runtime import KubernetesRuntime
+from innkeeper.adapters.postgres.server import PostgresServers
 from innkeeper.model.app import App, Health, Resources
-from innkeeper.model.workspace import ActivationRef
-from support.activations import spec
+from innkeeper.model.workspace import ActivationRef, Instance
+from support.activations import database_values, spec
 from support.cluster import PROBE_IMAGE
 from support.helm import CHART, EVALUATION, helm
 from support.kubernetes import KUBERNETES_VALUES, Pods
 from support.outside import INTERNET, METADATA, PORT, Outside
 from support.pods import run_pod, running, start_pod
+from support.tenants import Login, new_database
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("outside"), pytest.mark.timeout(600)]
 
 PROBE = "localhost/innkeeper-probe:dev"
+EVALUATION_IMAGE = "localhost/innkeeper-evaluation:dev"
+HOME = "/var/lib/innkeeper"
 RELEASE = "t"
 NODE = "10.244.0.1"
 """Of the cluster of `make cluster`; its DNS is there too."""
@@ -213,6 +218,61 @@ def test_with_egress_to_the_internet_it_reaches_that_too(around: Surroundings, o
     report = around.report(around.start("i", egress="internet"))
     assert reached(report["dialled"]) == OWN | {"internet"}
     assert len(outside.seen(INTERNET)) > before
+
+
+DATABASES = """
+import json, os, sys, time
+import psycopg
+
+def outcome(database):
+    try:
+        psycopg.connect(os.environ["DATABASE_URL"], dbname=database, connect_timeout=5).close()
+    except psycopg.OperationalError as error:
+        return str(error).strip()
+    return "connected"
+
+own, *others = os.environ["DATABASES"].split(",")
+while outcome(own) != "connected":
+    time.sleep(0.1)
+print(json.dumps({name: outcome(name) for name in (own, *others)}), flush=True)
+time.sleep(600)
+"""
+
+
+def test_another_database_on_its_own_server_refuses_it(pods: Pods, tmp_path: Path) -> None:
+    sandbox, system = pods.sandbox, pods.system_namespace
+    env = {"INN_POSTGRES_PASSWORD": "of the chart"}
+    start_pod(sandbox, system, "pool", EVALUATION_IMAGE, ["serve", "postgres"], env=env, writable=["/tmp", HOME])
+    host = address_of(pods, system, "pool")
+    eventually(lambda: "postgres.serves" in sandbox.log(system, "pool"), timeout=90, poll=0.2)
+    (tmp_path / "dsn").write_text(f"postgresql://postgres:of%20the%20chart@{host}:5432/postgres")
+    servers = PostgresServers()
+    server = servers.server(Instance("i", "pool", "pool", host, 5432, f"file:{tmp_path / 'dsn'}", "open", 10, 100))
+    own, other = Login(new_database()), Login(new_database())
+    for login in (own, other):
+        server.ensure_database(login.database, fence=1)
+        server.open_login(login.database, login.verifier, fence=1)
+    servers.close()
+
+    url = f"postgresql://{own.database.role}:{own.password}@{host}:5432/{own.database.name}"
+    databases = [own.database.name, other.database.name, "postgres"]
+    app = replace(
+        APP,
+        image="localhost/innkeeper-sample:dev",
+        args=("python3", "-c", DATABASES),
+        env={"DATABASE_URL": "{database_url}", "DATABASES": ",".join(databases)},
+    )
+    ref = ActivationRef(own.database.workspace_id, 1)
+    pods.runtime().start(spec(ref, app, values={**KUBERNETES_VALUES, **database_values(url)}))
+
+    def said() -> str:
+        found: Any = sandbox.cluster.core.list_namespaced_pod(str(ref)).items
+        return sandbox.log(str(ref), found[0].metadata.name).strip() if found else ""
+
+    outcomes = json.loads(eventually(said, timeout=90, poll=0.2, retry_on=ApiException))
+    assert outcomes[own.database.name] == "connected"
+    for name in databases[1:]:
+        assert f'permission denied for database "{name}"' in outcomes[name]
 
 
 def test_a_namespace_admits_no_pod_beyond_its_quota_as_root_or_with_the_host(pods: Pods) -> None:
