@@ -81,12 +81,14 @@ class ClusterReport:
     """What a cluster says of itself.
 
     ``version``: of its API server, (major, minor). ``missing``: rights that we lack there, each ``verb resource``.
-    ``dns_peers``: address blocks of its DNS servers where these are not pods that a policy can select.
+    ``dns_peers``: address blocks of its DNS servers where these are not pods that a policy can select. ``problems``:
+    what else stands against it, in words that say what to do.
     """
 
     version: tuple[int, int]
     missing: tuple[str, ...] = ()
     dns_peers: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 class ClusterInspector(Protocol):

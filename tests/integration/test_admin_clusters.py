@@ -45,7 +45,7 @@ BODY = {"name": "west", "access": "kubeconfig:/etc/inn/west#admin", "capacity": 
 
 
 def test_it_is_looked_at_and_registered(reaching: Admin, answers: Answers):
-    answers.says = ClusterReport((1, 30), dns_peers=("10.244.0.1/32",))
+    answers.says = ClusterReport((1, 35), dns_peers=("10.244.0.1/32",))
     made = reaching.post("/v1/clusters", BODY)
     assert made.status_code == 201
     shown = made.json()
@@ -77,7 +77,7 @@ def test_named_dns_peers_are_kept_as_they_were_named(reaching: Admin, answers: A
 @pytest.mark.parametrize(
     ("says", "status", "detail"),
     [
-        (ClusterReport((1, 27)), 502, "it is Kubernetes 1.27, and 1.30 is the oldest"),
+        (ClusterReport((1, 27)), 502, "it is Kubernetes 1.27, and 1.35 is the oldest"),
         (ClusterReport((1, 37), missing=("create namespaces", "watch pods")), 502, "create namespaces, watch pods"),
         (TemporaryError("cluster west: its API server does not answer"), 503, "does not answer"),
     ],

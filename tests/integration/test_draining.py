@@ -3,11 +3,7 @@
 Two clusters, each a local runtime with a folder and ports of its own.
 """
 
-import contextlib
-import http.client
-import threading
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import pytest
 
@@ -20,8 +16,8 @@ from innkeeper.model.observed import Life
 from innkeeper.model.workspace import Cluster, Customer, Operation
 from innkeeper.store import activations, clusters
 from innkeeper.store import operations as operation_rows
-from innkeeper.worker import Worker, WorkerSettings
 from support import house as h
+from support.asking import asking, working
 from support.clusters import CLUSTER, SECOND
 from support.gateway import Gateway
 from support.state import Dsns
@@ -290,65 +286,6 @@ def test_the_move_of_one_workspace_is_not_cancelled_alone(
 
 
 # --- under traffic, through a real gateway ---------------------------------------------------------------------------
-
-
-@dataclass
-class Clients:
-    """Never stop asking; every answer that is not the workspace's own 200 is lost."""
-
-    port: int
-    answered: list[str] = field(default_factory=list[str])
-    lost: list[str] = field(default_factory=list[str])
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def run(self, slug: str, *, counts: bool, keeps: bool) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        while not self.stop.is_set():
-            try:
-                connection.request("POST" if counts else "GET", "/count", headers={"Host": f"{slug}.apps.localhost"})
-                response = connection.getresponse()
-                body = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                self.lost.append(f"{slug}: {error!r}")
-                connection.close()
-                continue
-            if response.status == 200 and f'"slug": "{slug}"'.encode() in body:
-                self.answered.append(slug + (" counted" if counts else ""))
-            else:
-                self.lost.append(f"{slug}: {response.status} {body[:200]!r}")
-            if not keeps:
-                connection.close()
-        connection.close()
-
-
-@contextlib.contextmanager
-def asking(port: int, *slugs: str) -> Generator[Clients]:
-    clients = Clients(port)
-    threads = [
-        threading.Thread(target=clients.run, args=(slug,), kwargs={"counts": counts, "keeps": keeps})
-        for slug in slugs
-        for counts, keeps in ((True, True), (False, False))
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield clients
-    finally:
-        clients.stop.set()
-        for thread in threads:
-            thread.join()
-
-
-@contextlib.contextmanager
-def working(house: House) -> Generator[None]:
-    worker = Worker(house, WorkerSettings(claim_every=0.2, fold_every=0.2, sweep_every=1.0))
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        thread.join()
 
 
 @pytest.mark.timeout(240)

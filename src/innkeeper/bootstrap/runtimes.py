@@ -1,4 +1,7 @@
-"""The runtime behind each cluster row, by its kind: ``ports.Runtimes``. Built by house.py and web.py."""
+"""The runtime behind each cluster row, by its kind: ``ports.Runtimes``; and ``ports.ClusterInspector``.
+
+Built by house.py and web.py.
+"""
 
 import threading
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.model.errors import PermanentError
 from innkeeper.model.workspace import Cluster
-from innkeeper.ports import Runtime
+from innkeeper.ports import ClusterReport, Runtime
 from innkeeper.settings import HouseSettings
 
 
@@ -38,6 +41,12 @@ class RuntimesOfHouse:
         if known is not None:
             known.close()
         return made.runtime
+
+    def inspect(self, cluster: Cluster) -> ClusterReport:
+        """The same as ``ports.ClusterInspector``: a look at a Kubernetes cluster, registered or not."""
+        from innkeeper.adapters.kubernetes.inspect import inspect
+
+        return inspect(cluster, fences_namespace=self._house.fences_namespace or self._house.system_namespace)
 
     def close(self) -> None:
         """End connections and watches."""

@@ -21,8 +21,8 @@ LOCAL_CAPACITY = 1000
 """Processes of this machine at once: more than a laptop's memory holds, fewer than its ports."""
 CAPACITY = 1000
 """Activations that a cluster takes at once unless told otherwise: ten nodes of a hundred pods."""
-OLDEST = (1, 30)
-"""Kubernetes: what the runtime's manifests and calls were tried with, and what clouds still serve."""
+OLDEST = (1, 35)
+"""Kubernetes: before, an application that ends is restarted in place, on the disk it left (ADR 10)."""
 
 _HIGHEST = 1_000_000
 _DNS_PEERS = 32
@@ -65,7 +65,7 @@ def unfit(report: ClusterReport) -> list[str]:
         found.append(f"it is Kubernetes {has}, and {needs} is the oldest that will do: upgrade it")
     if report.missing:
         found.append(f"we may not {', '.join(report.missing)}: grant that to the identity its access names")
-    return found
+    return found + list(report.problems)
 
 
 def add(session: Session, *, actor: str, cluster: Cluster, report: ClusterReport) -> Cluster:

@@ -1,0 +1,131 @@
+"""One real API server, registered as two clusters: workspaces are placed on both, and drained from one to the other."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from innkeeper.adapters.http_health import HttpHealth
+from innkeeper.adapters.keyfile import KeyFile
+from innkeeper.adapters.local.mail import MailFolder
+from innkeeper.adapters.postgres.server import PostgresServers
+from innkeeper.control import clusters as verbs
+from innkeeper.control import draining, drift
+from innkeeper.control.house import House
+from innkeeper.model.app import App, Health
+from innkeeper.model.domain import Domain
+from innkeeper.model.workspace import Cluster, Customer, Instance
+from innkeeper.ports import Runtime
+from innkeeper.store import clusters
+from innkeeper.store.session import Database
+from support import house as h
+from support.activations import SERVER
+from support.asking import asking, working
+from support.clusters import CLUSTER, SECOND
+from support.gateway import Gateway
+from support.kubernetes import PYTHON_IMAGE, Pods
+from support.state import Dsns
+from support.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+pytest_plugins = ["support.gateway"]
+
+APP = App(
+    "server",
+    "1.0.0",
+    image=PYTHON_IMAGE,
+    args=("python3", "-ISu", "-c", SERVER),
+    health=Health("/healthz", 60.0),
+    env={"PORT": "{port}", "HOST": "{host}"},
+    connections=2,
+)
+SLUGS = ("one", "two", "three")
+
+
+@dataclass(frozen=True)
+class Two:
+    """``ports.Runtimes``: both are the one API server, told apart by the name that is on everything."""
+
+    runtimes: dict[str, Runtime]
+
+    def runtime(self, cluster: Cluster) -> Runtime:
+        return self.runtimes[cluster.id]
+
+
+@pytest.fixture
+def both(pods: Pods) -> tuple[Cluster, Cluster]:
+    east = replace(CLUSTER, name=f"{pods.cluster}-east", kind="kubernetes")
+    return east, replace(SECOND, name=f"{pods.cluster}-west", kind="kubernetes")
+
+
+@pytest.fixture
+def real(state_dsns: Dsns, make_front: Callable[..., Gateway]) -> Gateway:
+    return make_front(dsns=state_dsns)
+
+
+@pytest.fixture
+def house(
+    state: Database, pool_instance: Instance, pods: Pods, tmp_path: Path, both: tuple[Cluster, Cluster]
+) -> Iterator[House]:
+    servers = PostgresServers()
+    made = House(
+        database=state,
+        runtimes=Two({cluster.id: pods.runtime(cluster=cluster.name) for cluster in both}),
+        health=HttpHealth(),
+        servers=servers,
+        mailer=MailFolder(tmp_path / "mail", sender="innkeeper@localhost"),
+        box=KeyFile.create(tmp_path / "key"),
+        domain=Domain("apps.localhost", "http", 8080),
+    )
+    h.register(made, pool_instance, APP, *both)
+    yield made
+    for cluster in both:
+        for namespace in namespaces(pods, cluster):
+            pods.sandbox.cluster.core.delete_namespace(namespace)
+    servers.close()
+
+
+def namespaces(pods: Pods, cluster: Cluster) -> list[str]:
+    found: Any = pods.sandbox.cluster.core.list_namespace(label_selector=f"innkeeper.dev/cluster={cluster.name}")
+    return [one.metadata.name for one in found.items if one.metadata.deletion_timestamp is None]
+
+
+@pytest.mark.timeout(600)
+def test_placed_on_both_and_drained_under_traffic_without_losing_a_request(
+    house: House, customer: Customer, pods: Pods, both: tuple[Cluster, Cluster], real: Gateway
+):
+    with working(house):
+        for slug in SLUGS:
+            h.create(house, slug, customer)
+        eventually(
+            lambda: all(h.state_of(house, slug) == "active" for slug in SLUGS),
+            timeout=120,
+            describe=lambda: h.describe(house),
+        )
+        assert sorted(len(namespaces(pods, cluster)) for cluster in both) == [1, 2]
+        # Each knows its own only, though it is one server.
+        for cluster in both:
+            listed = {str(ref) for ref in h.runtime(house, cluster).inventory()}
+            assert listed == set(namespaces(pods, cluster))
+
+        with asking(real.port, *SLUGS, path="/", names=False) as clients:
+            eventually(lambda: len(clients.answered) > 20)
+            for cluster, other in (both, both[::-1]):
+                with house.database.transaction() as session:
+                    asked = draining.begin(session, actor="test", id_or_name=cluster.name)
+                eventually(
+                    lambda asked=asked: h.operation(house, asked.id).state == "done",
+                    timeout=180,
+                    describe=lambda: (h.describe(house), clients.lost[-3:]),
+                )
+                seen = len(clients.answered)
+                eventually(lambda seen=seen: len(clients.answered) > seen + 20)
+                assert (namespaces(pods, cluster), len(namespaces(pods, other))) == ([], len(SLUGS))
+                with house.database.transaction() as session:
+                    assert clusters.left_on(session, cluster.id) == 0
+                    verbs.uncordon(session, actor="test", id_or_name=cluster.name)
+        assert clients.lost == []
+    found = drift.report(house.database, runtimes=house.runtimes, servers=house.servers)
+    assert [one for one in found if one.where.startswith("cluster")] == []
