@@ -36,13 +36,17 @@ class LocalClusters:
 
     def local(self, cluster: Cluster) -> LocalRuntime:
         if cluster.id not in self._made:
-            name = "runtime" if cluster.id == CLUSTER.id else f"runtime-{cluster.name}"
-            self._made[cluster.id] = LocalRuntime(self._folder / name, ports=_PORTS[cluster.id])
+            self._made[cluster.id] = LocalRuntime(self._root(cluster), ports=_PORTS[cluster.id])
         return self._made[cluster.id]
 
     def halt(self, *, grace: float) -> None:
-        for runtime in self._made.values():
-            runtime.halt(grace=grace)
+        """End what runs in every cluster's folder: a worker of another process may have started it."""
+        for cluster in (CLUSTER, SECOND):
+            if self._root(cluster).exists():
+                self.local(cluster).halt(grace=grace)
+
+    def _root(self, cluster: Cluster) -> Path:
+        return self._folder / ("runtime" if cluster.id == CLUSTER.id else f"runtime-{cluster.name}")
 
 
 def roots(first: Path) -> Iterator[Path]:
