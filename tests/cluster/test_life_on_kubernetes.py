@@ -74,13 +74,13 @@ def route_of(house, workspace) -> Any:
 
 
 def pods_of(pods: Pods, ref) -> list[Any]:
-    found: Any = pods.sandbox.cluster.core.list_namespaced_pod(str(ref))
+    found: Any = pods.core.list_namespaced_pod(str(ref))
     return found.items
 
 
 def namespace_of(pods: Pods, ref) -> Any:
     with suppress(ApiException):
-        return pods.sandbox.cluster.core.read_namespace(str(ref))
+        return pods.core.read_namespace(str(ref))
     return None
 
 
@@ -122,7 +122,7 @@ def test_it_sleeps_wakes_and_is_purged_as_time_passes(house, gateway, acme, pods
 
 
 def test_a_wake_does_not_wait_for_a_namespace_that_does_not_vanish(house, gateway, acme, pods: Pods):
-    core = pods.sandbox.cluster.core
+    core = pods.core
     # As long as this says so, the old namespace stays.
     held: Any = {"metadata": {"name": "held", "finalizers": ["innkeeper.dev/test"]}}
     core.create_namespaced_config_map(str(acme.activation), held)
@@ -151,7 +151,7 @@ def absent(house, workspace) -> bool:
 
 def test_a_pod_that_is_taken_away_comes_back_and_the_route_follows(house, acme, pods: Pods):
     (before,) = pods_of(pods, acme.activation)
-    pods.sandbox.cluster.core.delete_namespaced_pod(before.metadata.name, str(acme.activation))
+    pods.core.delete_namespaced_pod(before.metadata.name, str(acme.activation))
 
     def followed() -> bool:
         sweeps.watch_the_awake(house)

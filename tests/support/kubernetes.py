@@ -77,6 +77,11 @@ class Pods:
     made: list[KubernetesRuntime] = field(default_factory=list[KubernetesRuntime])
 
     @property
+    def core(self) -> Any:
+        """The official client, for looking and for meddling."""
+        return self.sandbox.cluster.core
+
+    @property
     def cluster(self) -> str:
         return self.sandbox.name
 
@@ -110,6 +115,9 @@ class Pods:
 
 @pytest.fixture
 def pods(sandbox: Sandbox) -> Iterator[Pods]:
+    node: Any = sandbox.cluster.core.list_node().items[0]
+    if not any(PYTHON_IMAGE in (image.names or []) for image in node.status.images):
+        pytest.skip(f"the cluster has no image {PYTHON_IMAGE}: make images LOAD=cluster")
     with also_reachable(pod_network(sandbox.cluster)):
         pods = Pods(sandbox, sandbox.namespace("system"))
         try:

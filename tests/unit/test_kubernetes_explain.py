@@ -170,11 +170,6 @@ def test_a_write_to_the_read_only_root_says_what_to_change():
     assert explain.with_tail(seen, "Segmentation fault").reason == "exited"
 
 
-def deployment(message: str) -> dict:
-    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
-    return {"status": {"conditions": [{"type": "Available", "status": "False", "message": "no"}, failure]}}
-
-
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -184,16 +179,22 @@ def deployment(message: str) -> dict:
     ],
 )
 def test_a_pod_that_was_not_admitted_is_said_why(message: str, reason: str):
-    for seen in (explain.no_pod(deployment(message)), explain.no_pod({"status": {}}, message)):
-        assert (seen.life, seen.reason) == (Life.EXITED, reason)
-        assert "is forbidden" not in seen.message
+    seen = explain.no_pod(message)
+    assert (seen.life, seen.reason) == (Life.EXITED, reason)
+    assert "is forbidden" not in seen.message
 
 
 def test_without_a_complaint_a_pod_is_on_its_way():
-    assert explain.no_pod({"status": {"conditions": []}}).life is Life.STARTING
-    assert explain.no_pod({}).life is Life.STARTING
+    assert explain.no_pod("").life is Life.STARTING
 
 
 def test_the_gate_of_a_pod_that_is_going_is_no_failure():
     told = 'pods "app-x" is forbidden: exceeded quota: activation, requested: count/pods=1, used: count/pods=1'
-    assert explain.no_pod(deployment(told)).life is Life.STARTING
+    assert explain.no_pod(told).life is Life.STARTING
+
+
+@pytest.mark.parametrize(("status", "complains"), [("True", True), ("False", False)])
+def test_a_deployment_complains_while_it_cannot_make_its_pod(status: str, complains: bool):
+    conditions = [{"type": "Available", "status": "True"}, {"type": "ReplicaFailure", "status": status}]
+    assert explain.complains({"status": {"conditions": conditions}}) is complains
+    assert not explain.complains({})

@@ -58,11 +58,14 @@ def explain(pod: Manifest) -> RuntimeObservation:
     return _unscheduled(status) or _STARTING
 
 
-def no_pod(workload: Manifest, said: str = "") -> RuntimeObservation:
+def complains(deployment: Manifest) -> bool:
+    """Whether its controller cannot make the pod it wants."""
+    conditions = parts(part(deployment, "status"), "conditions")
+    return any(condition["type"] == "ReplicaFailure" and condition["status"] == "True" for condition in conditions)
+
+
+def no_pod(said: str) -> RuntimeObservation:
     """A workload that has no pod: on its way, or refused. ``said``: the last complaint of its controller, if any."""
-    for condition in parts(part(workload, "status"), "conditions"):
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            said = condition.get("message", "")
     return refused(said) if said else _STARTING
 
 

@@ -252,16 +252,19 @@ class KubernetesRuntime:
         for kind in ("Deployment", "StatefulSet"):
             found = self._api.get(f"{collection(kind, str(ref))}/{APP}")
             if found is not None:
-                said = "" if kind == "Deployment" else self._complaint(ref)
-                return explain.no_pod(found, said)
+                # A deployment's status keeps the first complaint, which may be about what has passed.
+                failing = kind == "StatefulSet" or explain.complains(found)
+                return explain.no_pod(self._complaint(ref) if failing else "")
         # A start that did not come to its end: nothing will come of it.
         return _ABSENT
 
     def _complaint(self, ref: ActivationRef) -> str:
-        """What a stateful set's controller said last; a deployment has it in its status."""
-        selector = f"involvedObject.kind=StatefulSet,involvedObject.name={APP},reason=FailedCreate"
-        events = self._api.list(collection("Event", str(ref)), fieldSelector=selector)["items"]
-        return events[-1].get("message", "") if events else ""
+        """What the controller that makes its pods said last."""
+        events = self._api.list(collection("Event", str(ref)), fieldSelector="reason=FailedCreate")["items"]
+        said: list[tuple[str, str]] = [
+            (event.get("lastTimestamp") or event.get("eventTime") or "", event.get("message", "")) for event in events
+        ]
+        return max(said, default=("", ""))[1]
 
     def _pods(self, ref: ActivationRef) -> list[Manifest]:
         return [slim(pod) for pod in by_age(self._api.list(collection("Pod", str(ref)))["items"])]
