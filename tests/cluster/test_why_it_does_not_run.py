@@ -45,7 +45,7 @@ def refused(runtime: Runtime, ref: ActivationRef, app: App, *, reason: str) -> R
 
 @pytest.mark.parametrize(("kind", "reason"), [("missing", "image-not-found"), ("private", "image-refused")])
 def test_an_image_that_a_registry_does_not_give_out(
-    registry: Registry, pods: Pods, runtime: Runtime, ref: ActivationRef, kind: str, reason: str
+    registry: Registry, runtime: Runtime, ref: ActivationRef, kind: str, reason: str
 ):
     image = f"{registry.host}/{kind}/nothing:1"
     assert image in refused(runtime, ref, App("a", "1", image=image), reason=reason).message
