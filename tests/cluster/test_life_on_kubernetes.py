@@ -14,6 +14,7 @@ from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.mail import MailFolder
 from innkeeper.adapters.postgres.server import PostgresServers
+from innkeeper.bootstrap.runtimes import RuntimesOfHouse
 from innkeeper.control import sweeps
 from innkeeper.control.house import House
 from innkeeper.model.app import App, Health
@@ -21,6 +22,7 @@ from innkeeper.model.domain import Domain
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import Instance, TenantDatabase
+from innkeeper.settings import HouseSettings
 from innkeeper.store import activations, routes
 from innkeeper.store.session import Database
 from support import house as h
@@ -180,3 +182,15 @@ def test_an_application_that_ends_by_itself_gets_a_fresh_pod(house, acme, pods: 
     eventually(followed, timeout=60, describe=lambda: h.describe(house))
     h.drive(house, until=lambda: house.health.check(route_of(house, acme).address, "/", host="x").healthy)
     assert h.read(house, "acme").problem is None
+
+
+def test_the_row_alone_leads_to_its_cluster(house, acme, pods: Pods, tmp_path: Path):
+    settings = HouseSettings(tmp_path, tmp_path, tmp_path, system_namespace=pods.system_namespace)
+    access = f"kubeconfig:{pods.sandbox.cluster.kubeconfig}"
+    row = replace(h.CLUSTER, name=pods.cluster, kind="kubernetes", access=access)
+    runtimes = RuntimesOfHouse(settings)
+    runtime = runtimes.runtime(row)
+    assert runtimes.runtime(replace(row, capacity=1, state="cordoned")) is runtime
+    assert runtime.observe(acme.activation) == h.runtime(house).observe(acme.activation)
+    assert list(runtime.inventory()) == [acme.activation]
+    runtimes.close()
