@@ -43,8 +43,10 @@ def up() -> None:
         ):
             other = known["directory"]
             raise ClusterError(f"a cluster runs already, in {other}: INN_CLUSTER_DIR={other} uses or removes it")
-        if known and known.get("programs") == wanted and _kept():
-            return
+        if known and known.get("programs") == wanted:
+            with check.turn():
+                if _kept():
+                    return
         if known or DIRECTORY.exists():
             _say("removing what is left of an earlier cluster")
             machine.restore(known)
@@ -113,9 +115,11 @@ def build() -> None:
 def whole() -> None:
     if machine.record() is None:
         raise ClusterError("there is no cluster: make cluster")
-    if not check.is_whole():
-        raise ClusterError(f"not whole: {', '.join(check.dead()) or 'the node is not ready'}; make cluster replaces it")
-    check.probe()
+    with check.turn():
+        if not check.is_whole():
+            what = ", ".join(check.dead()) or "the node is not ready"
+            raise ClusterError(f"not whole: {what}; make cluster replaces it")
+        check.probe()
     _tell()
 
 
