@@ -15,6 +15,9 @@ DATABASES = 2000
 CONNECTIONS = 400
 """Connections likewise: what a server with max_connections = 500 leaves to tenants."""
 
+SSL_MODES = ("", "disable", "require", "verify-full")
+"""How applications connect; ``disable`` only where the network itself is trusted."""
+
 _HIGHEST = 1_000_000
 _NAME = re.compile(r"[a-z](?:-?[a-z0-9]){0,39}")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -32,6 +35,7 @@ def add(
     admin_secret: str,
     database_capacity: int = DATABASES,
     connection_capacity: int = CONNECTIONS,
+    ssl_mode: str = "",
 ) -> Instance:
     """Register a shared instance. ``InvalidInput`` names the bad field, ``Conflict`` a name that is taken."""
     if not _NAME.fullmatch(name):
@@ -47,6 +51,8 @@ def add(
     for field, value in (("database_capacity", database_capacity), ("connection_capacity", connection_capacity)):
         if not 0 <= value <= _HIGHEST:
             raise InvalidInput(f"{field} is a number from 0 to {_HIGHEST}", field=field)
+    if ssl_mode not in SSL_MODES:
+        raise InvalidInput(f"ssl_mode is one of {', '.join(filter(None, SSL_MODES))}, or left out", field="ssl_mode")
     instance = Instance(
         id=ids.prefixed("ins"),
         name=name,
@@ -57,6 +63,7 @@ def add(
         state="open",
         database_capacity=database_capacity,
         connection_capacity=connection_capacity,
+        ssl_mode=ssl_mode,
     )
     store.insert(session, instance)
     audit.append(session, actor=actor, action="instance.add", target=instance.id, detail={"name": name})

@@ -24,4 +24,6 @@ def activation_values(
 
 def _ssl_mode(instance: Instance) -> str:
     """Encrypted unless it never leaves the machine; ``prefer`` is not understood by every driver (Go's lib/pq)."""
+    if instance.ssl_mode:
+        return instance.ssl_mode
     return "disable" if instance.host in ("127.0.0.1", "::1", "localhost") else "require"

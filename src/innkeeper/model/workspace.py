@@ -80,7 +80,8 @@ class Instance:
     """A PostgreSQL server that holds workspaces' databases. ``host`` and ``port`` are what applications dial.
 
     ``admin_secret`` names where the administrator's connection string is kept (``file:PATH`` or ``env:NAME``), never
-    the string itself. Capacities count databases and connections.
+    the string itself. Capacities count databases and connections. ``ssl_mode``: how applications connect, as libpq
+    says it; empty: encrypted, unless it is on this machine.
     """
 
     id: str
@@ -92,6 +93,7 @@ class Instance:
     state: str
     database_capacity: int
     connection_capacity: int
+    ssl_mode: str = ""
 
 
 @dataclass(frozen=True, slots=True)

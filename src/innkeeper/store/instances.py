@@ -8,7 +8,7 @@ from innkeeper.model.placement import Candidate
 from innkeeper.model.workspace import Instance
 from innkeeper.store.session import Session, pipeline
 
-_COLUMNS = "id, name, kind, host, port, admin_secret, state, database_capacity, connection_capacity"
+_COLUMNS = "id, name, kind, host, port, admin_secret, state, database_capacity, connection_capacity, ssl_mode"
 
 _RESERVED = (
     "SELECT count(*)::int AS databases, coalesce(sum(connections_reserved), 0)::int AS connections"
@@ -19,7 +19,7 @@ _RESERVED = (
 def insert(session: Session, instance: Instance) -> None:
     """Register an instance; ``Conflict`` when the name is taken."""
     session.execute(
-        f"INSERT INTO instances ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        f"INSERT INTO instances ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             instance.id,
             instance.name,
@@ -30,6 +30,7 @@ def insert(session: Session, instance: Instance) -> None:
             instance.state,
             instance.database_capacity,
             instance.connection_capacity,
+            instance.ssl_mode,
         ),
     )
 
