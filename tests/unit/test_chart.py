@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from innkeeper.adapters.kubernetes import inspect
 from support.helm import CHART, EVALUATION, PRODUCTION, Object, helm, merge, named, pod_specs, refused, render
 
 
@@ -165,6 +166,15 @@ def test_the_schema_is_set_up_by_a_job_at_once_and_by_hooks(evaluation: list[Obj
     assert [found["metadata"]["name"] for found in upgraded if found["kind"] == "Job"] == ["innkeeper-setup-hook"]
 
 
+def test_an_upgrade_leaves_databases_alone_that_are_kept_in_their_pods():
+    ephemeral = render(merge(EVALUATION, {"embedded": {"ephemeral": True}}))
+    for name in ("innkeeper-state", "innkeeper-pool"):
+        spec = named(ephemeral, "StatefulSet", name)["spec"]
+        assert (spec["updateStrategy"], "volumeClaimTemplates" in spec) == ({"type": "OnDelete"}, False)
+        kept = named(render(EVALUATION), "StatefulSet", name)["spec"]
+        assert kept["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+
+
 def test_what_is_set_up(production: list[Object]):
     setup = json.loads(environment(named(production, "Job", "innkeeper-setup"))["INN_SETUP"])
     assert setup["movable"] is False
@@ -244,3 +254,20 @@ def test_the_schema_leaves_no_value_of_the_chart_unchecked():
                 walk(value, properties[key], f"{path}.{key}")
 
     walk(values, schema, "")
+
+
+def test_the_roles_are_what_a_cluster_is_asked_for_before_it_is_registered(production: list[Object]):
+    def granted(role: Object) -> set[tuple[str, str, str]]:
+        return {
+            (group, resource, verb)
+            for rule in role["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+
+    def needed(rows: tuple[tuple[str, str, str], ...]) -> set[tuple[str, str, str]]:
+        return {(group, resource, verb) for group, resource, verbs in rows for verb in verbs.split()}
+
+    assert granted(named(production, "ClusterRole", "innkeeper-innkeeper-activations")) == needed(inspect.EVERYWHERE)
+    assert granted(named(production, "Role", "innkeeper-fences")) == needed(inspect.FENCES)

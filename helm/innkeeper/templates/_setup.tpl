@@ -5,12 +5,14 @@ the upgrade brings. (root) */}}
 {{- if .Values.evaluation.enabled }}
 {{- $instances = append $instances (dict "name" "pool" "host" (include "innkeeper.service" (dict "root" . "component" "pool")) "port" 5432
     "admin_secret" "file:/etc/innkeeper/instances/pool/dsn"
-    "database_capacity" (int .Values.evaluation.databases) "connection_capacity" (int .Values.evaluation.connections)) }}
+    "database_capacity" (int .Values.evaluation.databases) "connection_capacity" (int .Values.evaluation.connections)
+    "ssl_mode" "disable") }}
 {{- end }}
 {{- range .Values.instances }}
 {{- $instance := dict "name" .name "host" .host "port" (int (.port | default 5432)) "admin_secret" (printf "file:/etc/innkeeper/instances/%s/dsn" .name) }}
 {{- with .databases }}{{ $_ := set $instance "database_capacity" (int .) }}{{ end }}
 {{- with .connections }}{{ $_ := set $instance "connection_capacity" (int .) }}{{ end }}
+{{- with .sslMode }}{{ $_ := set $instance "ssl_mode" . }}{{ end }}
 {{- $instances = append $instances $instance }}
 {{- end }}
 {{- $setup := dict "movable" (and .Values.evaluation.enabled .Values.evaluation.movableClock) "instances" $instances "apps" .Values.apps }}
