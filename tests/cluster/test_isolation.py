@@ -13,6 +13,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +24,15 @@ from kubernetes.client.exceptions import ApiException
 from innkeeper.adapters.kubernetes.runtime import KubernetesRuntime
 from innkeeper.adapters.postgres.server import PostgresServers
 from innkeeper.model.app import App, Health, Resources
+from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import ActivationRef, Instance
+from innkeeper.ports import DatabaseServer
 from support.activations import database_values, spec
 from support.cluster import PROBE_IMAGE
 from support.helm import CHART, EVALUATION, helm
 from support.kubernetes import KUBERNETES_VALUES, Pods
 from support.outside import INTERNET, METADATA, PORT, Outside
-from support.pods import run_pod, running, start_pod
+from support.pods import PATIENCE, run_pod, running, start_pod
 from support.tenants import Login, new_database
 from support.waiting import eventually
 
@@ -118,7 +121,7 @@ def report_of(pods: Pods, ref: ActivationRef) -> dict[str, Any]:
         with urllib.request.urlopen(f"http://{address}:8080/report", timeout=5) as answer:
             return json.load(answer)
 
-    return eventually(look, timeout=90, poll=0.3, retry_on=OSError)
+    return eventually(look, timeout=PATIENCE, poll=0.3, retry_on=OSError)
 
 
 def address_of(pods: Pods, namespace: str, name: str) -> str:
@@ -128,7 +131,7 @@ def address_of(pods: Pods, namespace: str, name: str) -> str:
         pod: Any = pods.sandbox.cluster.core.read_namespaced_pod(name, namespace)
         return pod.status.pod_ip or ""
 
-    return eventually(look)
+    return eventually(look, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -182,7 +185,7 @@ def guarded(around: Surroundings) -> None:
     for name in sorted(GUARDED):
         sandbox.probe(elsewhere, name, "dial", "-want", "refused", around.addresses[name])
     for name in sorted(GUARDED):
-        assert sandbox.ended(elsewhere, name, timeout=150).status.phase == "Succeeded", (
+        assert sandbox.ended(elsewhere, name, timeout=PATIENCE).status.phase == "Succeeded", (
             f"{name}: {sandbox.log(elsewhere, name)}"
         )
 
@@ -239,18 +242,23 @@ time.sleep(600)
 """
 
 
+def made(server: DatabaseServer, login: Login) -> bool:
+    server.ensure_database(login.database, fence=1)
+    return True
+
+
 def test_another_database_on_its_own_server_refuses_it(pods: Pods, tmp_path: Path) -> None:
     sandbox, system = pods.sandbox, pods.system_namespace
     env = {"INN_POSTGRES_PASSWORD": "of the chart"}
     start_pod(sandbox, system, "pool", EVALUATION_IMAGE, ["serve", "postgres"], env=env, writable=["/tmp", HOME])
     host = address_of(pods, system, "pool")
-    eventually(lambda: "postgres.serves" in sandbox.log(system, "pool"), timeout=90, poll=0.2)
+    eventually(lambda: "postgres.serves" in sandbox.log(system, "pool"), timeout=PATIENCE, poll=0.2)
     (tmp_path / "dsn").write_text(f"postgresql://postgres:of%20the%20chart@{host}:5432/postgres")
     servers = PostgresServers()
     server = servers.server(Instance("i", "pool", "pool", host, 5432, f"file:{tmp_path / 'dsn'}", "open", 10, 100))
     own, other = Login(new_database()), Login(new_database())
     for login in (own, other):
-        server.ensure_database(login.database, fence=1)
+        eventually(partial(made, server, login), timeout=PATIENCE, poll=0.5, retry_on=TemporaryError)
         server.open_login(login.database, login.verifier, fence=1)
     servers.close()
 
@@ -269,7 +277,7 @@ def test_another_database_on_its_own_server_refuses_it(pods: Pods, tmp_path: Pat
         found: Any = sandbox.cluster.core.list_namespaced_pod(str(ref)).items
         return sandbox.log(str(ref), found[0].metadata.name).strip() if found else ""
 
-    outcomes = json.loads(eventually(said, timeout=90, poll=0.2, retry_on=ApiException))
+    outcomes = json.loads(eventually(said, timeout=PATIENCE, poll=0.2, retry_on=ApiException))
     assert outcomes[own.database.name] == "connected"
     for name in databases[1:]:
         assert f'permission denied for database "{name}"' in outcomes[name]

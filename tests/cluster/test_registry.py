@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("registry")]
 def waits(sandbox: Sandbox, namespace: str, name: str, *reasons: str) -> str:
     """The message with which the kubelet gives up for now."""
     core = sandbox.cluster.core
-    eventually(lambda: reason(core.read_namespaced_pod(name, namespace)) in reasons, timeout=60, poll=0.1)
+    eventually(lambda: reason(core.read_namespaced_pod(name, namespace)) in reasons, timeout=180, poll=0.1)
     events = core.list_namespaced_event(namespace, field_selector=f"involvedObject.name={name}").items
     return "\n".join(event.message or "" for event in events)
 

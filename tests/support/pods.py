@@ -13,6 +13,9 @@ from kubernetes import client
 from support.cluster import Sandbox
 from support.waiting import eventually
 
+PATIENCE = 180.0
+"""Seconds: how long a failure takes on a machine that has much else to do."""
+
 HOW = "make images LOAD=cluster (for another cluster: LOAD='COMMAND {}', see infra/images/README.md)"
 
 
@@ -81,12 +84,12 @@ def running(sandbox: Sandbox, namespace: str, name: str) -> Any:
             pytest.skip(f"{pod.spec.containers[0].image} is not in the cluster: {HOW}")
         return pod if pod.status.phase in {"Running", "Succeeded", "Failed"} else None
 
-    return eventually(look, timeout=60, poll=0.1, describe=lambda: core.read_namespaced_pod(name, namespace))
+    return eventually(look, timeout=PATIENCE, poll=0.1, describe=lambda: core.read_namespaced_pod(name, namespace))
 
 
 def run_pod(sandbox: Sandbox, namespace: str, name: str, image: str, *arguments: str, **more: Any) -> tuple[int, str]:
     """Run one to its end; exit code and what it said."""
     start_pod(sandbox, namespace, name, image, arguments, **more)
     running(sandbox, namespace, name)
-    pod = sandbox.ended(namespace, name)
+    pod = sandbox.ended(namespace, name, timeout=PATIENCE)
     return int(pod.status.container_statuses[0].state.terminated.exit_code), sandbox.log(namespace, name)
