@@ -36,7 +36,7 @@ from support.pods import PATIENCE, run_pod, running, start_pod
 from support.tenants import Login, new_database
 from support.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("outside"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PROBE = "localhost/innkeeper-probe:dev"
 EVALUATION_IMAGE = "localhost/innkeeper-evaluation:dev"

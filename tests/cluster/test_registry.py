@@ -8,7 +8,7 @@ from support.registry import Registry, closed_port
 from support.waiting import eventually
 
 # One after another: the kubelet pulls one image at a time.
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("registry")]
+pytestmark = [pytest.mark.cluster]
 
 
 def waits(sandbox: Sandbox, namespace: str, name: str, *reasons: str) -> str:

@@ -63,8 +63,11 @@ class Clone:
         )
 
     def environment(self) -> dict[str, str]:
-        """Ours, without what the make, pytest and virtual environment around this test put there."""
-        ours = re.compile(r"MAKE|MFLAGS|T$|ARGS$|PYTEST|COV_|VIRTUAL_ENV|PYTHON$|INN_|XDG_|PIP_CACHE_DIR")
+        """Ours, without what the make, pytest and virtual environment around this test put there.
+
+        Nor is it CI: a machine with nothing on it may skip, loudly, what needs more.
+        """
+        ours = re.compile(r"CI$|MAKE|MFLAGS|T$|ARGS$|PYTEST|COV_|VIRTUAL_ENV|PYTHON$|INN_|XDG_|PIP_CACHE_DIR")
         kept = {key: value for key, value in os.environ.items() if not ours.match(key)}
         return {**kept, "HOME": str(self.home), "USER": self.account.name, "LOGNAME": self.account.name}
 

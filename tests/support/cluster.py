@@ -48,10 +48,14 @@ TIMEOUT = 600
 """Seconds for a test on a cluster that names none itself: it may have to wait for one that works there alone."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker has them all: several would wait for each other's turns, or share a node that is one as it is."""
     for item in items:
-        if item.get_closest_marker("cluster") and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(TIMEOUT))
+        if item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(TIMEOUT))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from innkeeper.model.workspace import ActivationRef
 from support.cluster import Sandbox, TestCluster
 from support.loopback_only import also_reachable
 
-PYTHON_IMAGE = "localhost/innkeeper/base:1"
+PYTHON_IMAGE = "localhost/innkeeper-python:dev"
 """Debian and Python, no entry point; `make images LOAD=cluster` brings it."""
 
 KUBERNETES_VALUES = {"database_host": "127.0.0.1", "database_port": "5432", "url": "http://acme.apps.localhost:8080"}

@@ -64,4 +64,5 @@ IMAGES = (
         copied=(f"{FOLDER}/probe/probe.py",),
         for_tests=True,
     ),
+    Image("innkeeper-python", ("dev",), f"{FOLDER}/python/Dockerfile", for_tests=True),
 )
