@@ -58,16 +58,16 @@ def merge(one: Object, other: Object) -> Object:
     return result
 
 
-def render(values: Object, *arguments: str) -> list[Object]:
+def render(values: Object, *arguments: str, chart: Path = CHART) -> list[Object]:
     """Every object, hooks and tests too."""
-    done = helm("template", "innkeeper", str(CHART), "--namespace", "innkeeper", *arguments, values=values)
+    done = helm("template", "innkeeper", str(chart), "--namespace", "innkeeper", *arguments, values=values)
     assert done.returncode == 0, done.stderr
     return [found for found in yaml.safe_load_all(done.stdout) if found]
 
 
-def refused(values: Object) -> str:
+def refused(values: Object, *arguments: str, chart: Path = CHART) -> str:
     """What Helm says of values that it must not accept."""
-    done = helm("template", "innkeeper", str(CHART), "--namespace", "innkeeper", values=values)
+    done = helm("template", "innkeeper", str(chart), "--namespace", "innkeeper", *arguments, values=values)
     assert done.returncode != 0, "accepted"
     return done.stderr
 

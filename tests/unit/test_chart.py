@@ -2,12 +2,16 @@
 
 import json
 import re
+import shutil
+from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from innkeeper.adapters.kubernetes import inspect
+from innkeeper.control.clusters import OLDEST
 from support.helm import CHART, EVALUATION, PRODUCTION, Object, helm, merge, named, pod_specs, refused, render
 
 
@@ -126,12 +130,117 @@ def test_what_is_generated_is_the_same_everywhere(evaluation: list[Object]):
         f"postgresql://innkeeper_app:{state['appPassword']}@innkeeper-state.innkeeper.svc.cluster.local:5432/innkeeper"
     )
     assert state["adminDsn"].startswith(f"postgresql://postgres:{state['password']}@")
-    sums = {
-        found["spec"]["template"]["metadata"]["annotations"]["checksum/secrets"]
-        for found in evaluation
-        if found["kind"] == "Deployment"
+
+
+CHECKSUM = "checksum/secrets"
+PROBE = ("Secret", "innkeeper-gateway")
+
+
+def checksums(objects: list[Object]) -> dict[str, str]:
+    """By component: what makes its pods anew when it changes."""
+    pods = [found["spec"]["template"]["metadata"] for found in objects if "template" in found.get("spec", {})]
+    return {
+        pod["labels"]["app.kubernetes.io/component"]: pod["annotations"][CHECKSUM]
+        for pod in pods
+        if CHECKSUM in pod.get("annotations", {})
     }
-    assert len(sums) == 1
+
+
+def test_two_renderings_of_production_differ_in_no_pod(production: list[Object]):
+    """What is made up and not rendered, or is rendered and looked up on a cluster only, makes no pod anew."""
+
+    def without_probe(objects: list[Object]) -> list[Object]:
+        return [found for found in objects if (found["kind"], found["metadata"]["name"]) != PROBE]
+
+    again = render(PRODUCTION)
+    assert without_probe(again) == without_probe(production)
+    assert len(without_probe(again)) == len(again) - 1
+    assert named(again, *PROBE) != named(production, *PROBE)  # the control: something random is rendered
+    assert checksums(production) == {}
+
+
+def test_nothing_random_is_rendered_when_the_gateways_secret_is_given_too():
+    values = merge(PRODUCTION, {"gateway": {"existingSecret": "the-gateway"}})
+    assert render(values) == render(values)
+
+
+def test_pods_that_mount_what_the_chart_makes_know_of_its_change(evaluation: list[Object]):
+    made = {found["metadata"]["name"] for found in evaluation if found["kind"] == "Secret"}
+    mounting = {
+        labels["app.kubernetes.io/component"]
+        for name, labels, spec in pod_specs(evaluation)
+        if name.startswith("Deployment/")
+        and made & {volume.get("secret", {}).get("secretName") for volume in spec["volumes"]}
+    }
+    assert checksums(evaluation).keys() == mounting | {"gateway"}
+    assert {"hub", "admin", "worker", "issuer"} == mounting
+
+
+KEPT: dict[str, dict[str, str]] = {
+    "innkeeper-gateway": {"probeSecret": "p" * 48},
+    "innkeeper-state": {key: key[0] * 32 for key in ("password", "ownerPassword", "appPassword", "gatewayPassword")},
+    "innkeeper-pool": {"password": "q" * 32},
+    "innkeeper-oidc": {"client": "o" * 48},
+    "innkeeper-keys": {"kek": "01234567 " + "A" * 43 + "=\n"},
+}
+"""What an installation with OTHER_KEYS made."""
+
+OTHER_KEYS = merge(EVALUATION, {"encryption": {"key": "kek"}, "oidc": {"key": "client"}})
+
+LOOKUP = 'lookup "v1" "Secret" $.Release.Namespace $secret'
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path) -> Path:
+    """The chart with KEPT in a file, which is asked instead of the cluster that `helm template` does not have."""
+    chart = tmp_path / "innkeeper"
+    shutil.copytree(CHART, chart)
+    helpers = chart / "templates" / "_helpers.tpl"
+    text = helpers.read_text()
+    assert text.count(LOOKUP) == 1
+    helpers.write_text(text.replace(LOOKUP, 'get ($.Files.Get "kept.json" | fromJson) $secret'))
+    keep(chart, KEPT)
+    return chart
+
+
+def keep(chart: Path, secrets: dict[str, dict[str, str]]) -> None:
+    encoded = {
+        name: {"data": {key: b64encode(value.encode()).decode() for key, value in data.items()}}
+        for name, data in secrets.items()
+    }
+    (chart / "kept.json").write_text(json.dumps(encoded))
+
+
+def test_an_upgrade_keeps_every_secret_under_whatever_key(upgrade: Path):
+    objects = render(OTHER_KEYS, chart=upgrade)
+    for name, data in KEPT.items():
+        written = named(objects, "Secret", name)["stringData"]
+        assert data.items() <= written.items(), name
+    assert render(OTHER_KEYS, chart=upgrade) == objects
+    assert checksums(objects).keys() == {"hub", "admin", "worker", "issuer", "gateway"}
+
+
+def test_a_secret_that_changed_makes_only_the_pods_anew_that_mount_it(upgrade: Path):
+    before = checksums(render(OTHER_KEYS, chart=upgrade))
+    keep(upgrade, KEPT | {"innkeeper-pool": {"password": "other"}})
+    after = checksums(render(OTHER_KEYS, chart=upgrade))
+    assert {component for component in before if before[component] != after[component]} == {"admin", "worker"}
+    keep(upgrade, KEPT | {"innkeeper-gateway": {"probeSecret": "r" * 48}})
+    assert checksums(render(OTHER_KEYS, chart=upgrade)) == before
+
+
+def test_keys_that_exist_under_another_name_are_never_replaced(upgrade: Path):
+    message = refused(merge(OTHER_KEYS, {"encryption": {"key": "keys"}}), chart=upgrade)
+    assert "the Secret innkeeper-keys has no key keys: set encryption.key to the one it has (kek)" in message
+    mine = merge(OTHER_KEYS, {"encryption": {"key": "keys", "existingSecret": "mine"}})
+    assert "innkeeper-keys" not in {found["metadata"]["name"] for found in render(mine, chart=upgrade)}
+
+
+def test_no_older_kubernetes_than_the_runtime_takes():
+    wanted = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    assert wanted == f">={'.'.join(map(str, OLDEST))}.0-0"
+    assert "is incompatible with Kubernetes v1.34.9" in refused(EVALUATION, "--kube-version", "1.34.9")
+    assert render(EVALUATION, "--kube-version", "1.35.0-eks-1")
 
 
 def test_the_generated_key_is_one(evaluation: list[Object]):

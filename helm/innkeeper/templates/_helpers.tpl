@@ -121,6 +121,23 @@ app.kubernetes.io/part-of: innkeeper
 {{- if .Values.evaluation.enabled }}adminDsn{{ else }}{{ .Values.state.keys.admin }}{{ end -}}
 {{- end }}
 
+{{/* Where what the chart makes up is kept: value -> [Secret's last name, key]. What writes and what looks up both ask here. (JSON) */}}
+{{- define "innkeeper.places" -}}
+{{- $places := dict }}
+{{- if not .Values.gateway.existingSecret }}
+  {{- $_ := set $places "probe" (list "gateway" "probeSecret") }}
+{{- end }}
+{{- if .Values.evaluation.enabled }}
+  {{- $places = merge $places (dict "state" (list "state" "password") "owner" (list "state" "ownerPassword")
+      "app" (list "state" "appPassword") "gateway" (list "state" "gatewayPassword") "pool" (list "pool" "password")
+      "oidc" (list "oidc" .Values.oidc.key)) }}
+  {{- if not .Values.encryption.existingSecret }}
+    {{- $_ := set $places "keys" (list "keys" .Values.encryption.key) }}
+  {{- end }}
+{{- end }}
+{{- toJson $places }}
+{{- end }}
+
 {{/* What the chart makes up itself. Made once in a rendering, and kept from an earlier release: (JSON). */}}
 {{- define "innkeeper.generated" -}}
 {{- if not (hasKey .Values "generated") }}
@@ -128,13 +145,15 @@ app.kubernetes.io/part-of: innkeeper
   {{- $made := dict "probe" (randAlphaNum 48) "owner" (randAlphaNum 32) "app" (randAlphaNum 32) "gateway" (randAlphaNum 32)
       "state" (randAlphaNum 32) "pool" (randAlphaNum 32) "oidc" (randAlphaNum 48)
       "keys" (printf "%s %s\n" (randAlphaNum 32 | sha256sum | trunc 8) (randBytes 32)) }}
-  {{- $places := dict "probe" (list "gateway" "probeSecret") "owner" (list "state" "ownerPassword")
-      "app" (list "state" "appPassword") "gateway" (list "state" "gatewayPassword") "state" (list "state" "password")
-      "pool" (list "pool" "password") "oidc" (list "oidc" "clientSecret") "keys" (list "keys" "keys") }}
-  {{- range $what, $place := $places }}
-    {{- $kept := lookup "v1" "Secret" $.Release.Namespace (printf "%s-%s" $name (first $place)) }}
-    {{- with dig "data" (last $place) "" ($kept | default dict) }}
+  {{- range $what, $place := include "innkeeper.places" . | fromJson }}
+    {{- $secret := printf "%s-%s" $name (first $place) }}
+    {{- $kept := lookup "v1" "Secret" $.Release.Namespace $secret | default dict }}
+    {{- with dig "data" (last $place) "" $kept }}
       {{- $_ := set $made $what (b64dec .) }}
+    {{- else }}
+      {{- if and (eq $what "keys") $kept.data }}
+        {{- fail (printf "the Secret %s has no key %s: set encryption.key to the one it has (%s); with another key nothing that was sealed would open" $secret (last $place) (keys $kept.data | sortAlpha | join ", ")) }}
+      {{- end }}
     {{- end }}
   {{- end }}
   {{- $_ := set .Values "generated" $made }}
@@ -142,9 +161,19 @@ app.kubernetes.io/part-of: innkeeper
 {{- toJson .Values.generated }}
 {{- end }}
 
-{{/* Changes when a Secret that the chart makes does: pods that read it are then made anew. */}}
-{{- define "innkeeper.generatedChecksum" -}}
-{{- include "innkeeper.generated" . | sha256sum }}
+{{/* An annotation that changes when what a pod mounts of an evaluation's Secrets does, so that the pod is made anew; nothing in
+production, whose Secrets are not the chart's. A gateway's probe secret is no part of it: HAProxy and its agent share a pod. (root, secrets) */}}
+{{- define "innkeeper.secretsChecksum" -}}
+{{- if .root.Values.evaluation.enabled }}
+  {{- $made := include "innkeeper.generated" .root | fromJson }}
+  {{- $mounted := dict }}
+  {{- range $what, $place := include "innkeeper.places" .root | fromJson }}
+    {{- if has (first $place) $.secrets }}
+      {{- $_ := set $mounted $what (get $made $what) }}
+    {{- end }}
+  {{- end -}}
+checksum/secrets: {{ toJson $mounted | sha256sum }}
+{{- end }}
 {{- end }}
 
 {{/* Peers of a network policy, pods of this release: (root, components). */}}

@@ -1,4 +1,4 @@
-{{/* A web process with its Service: (root, component, settings, env, mounts, volumes, account, metrics). */}}
+{{/* A web process with its Service: (root, component, settings, env, mounts, volumes, secrets, account, metrics). */}}
 {{- define "innkeeper.web" -}}
 {{- $root := .root -}}
 apiVersion: apps/v1
@@ -17,7 +17,9 @@ spec:
       labels: {{- include "innkeeper.podLabels" . | nindent 8 }}
       annotations:
         kubectl.kubernetes.io/default-container: {{ .component }}
-        checksum/secrets: {{ include "innkeeper.generatedChecksum" $root }}
+        {{- with include "innkeeper.secretsChecksum" (dict "root" $root "secrets" .secrets) }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- with $root.Values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
