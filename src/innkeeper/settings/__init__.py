@@ -72,8 +72,8 @@ class HouseSettings:
     keeps activations and where mails are put. ``mail_relay``: URL of a relay that takes mails, instead of
     the folder. ``operator_mail``: asked when no member of a customer can be reached.
     ``audit_anchor_file``: where a worker keeps heads of the audit chain beside its log, outside the database.
-    In a cluster, only gateways and workers in ``system_namespace`` reach a workspace; stop marks are kept in
-    ``fences_namespace`` (None: there, too).
+    In a cluster, only gateways, workers and the admin API in ``system_namespace`` reach a workspace; stop marks are
+    kept in ``fences_namespace`` (None: there, too).
     """
 
     key_file: Path

@@ -1,6 +1,7 @@
 """What may reach an activation, and what it may reach: one NetworkPolicy, from pure functions. Called by runtime.py.
 
-In: the gateways, and the workers, who ask for its health. Out: DNS, its own PostgreSQL, and what the app spec says.
+In: the gateways, and who asks for its health: the workers, and the admin API for `inn app check`.
+Out: DNS, its own PostgreSQL, and what the app spec says.
 Whatever else runs in the cluster, the nodes, the API server and the metadata service of a cloud are in no rule.
 """
 
@@ -36,8 +37,9 @@ NOT_INTERNET = (
 class Surroundings:
     """What the policies of a cluster have in common.
 
-    ``system_namespace``: where gateways and workers run. ``dns_peers``: address blocks of its DNS servers; with none,
-    the cluster's own DNS pods. ``inside``: address blocks of nodes, pods and services that are not private ones.
+    ``system_namespace``: where gateways, workers and the admin API run. ``dns_peers``: address blocks of its DNS
+    servers; with none, the cluster's own DNS pods. ``inside``: address blocks of nodes, pods and services that are
+    not private ones.
     """
 
     system_namespace: str
@@ -75,7 +77,7 @@ def make_network_policy(
 
 
 def _visitors(surroundings: Surroundings) -> list[Manifest]:
-    components = {"key": _COMPONENT, "operator": "In", "values": ["gateway", "worker"]}
+    components = {"key": _COMPONENT, "operator": "In", "values": ["admin", "gateway", "worker"]}
     return [
         {
             "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: surroundings.system_namespace}},

@@ -62,8 +62,9 @@ _FOLLOW_PAUSE = 0.2
 class KubernetesRuntime:
     """One cluster. ``cluster`` is its name, the label by which it knows its own objects.
 
-    ``system_namespace``: where gateways and workers run, who alone are let in. ``fences_namespace``: where stop marks
-    are kept; it exists already. ``dns_peers``: address blocks of the cluster's DNS servers.
+    ``system_namespace``: where gateways, workers and the admin API run, who alone are let in.
+    ``fences_namespace``: where stop marks are kept; it exists already. ``dns_peers``: address blocks of the
+    cluster's DNS servers.
     """
 
     def __init__(
