@@ -4,10 +4,12 @@ python infra/cluster up       build what is missing, keep a whole cluster, repla
 python infra/cluster down     take everything away but the programs
 python infra/cluster build    the programs only
 python infra/cluster check    is it whole? exit status 1 with the reason
-python infra/cluster traces   what of it is on this machine, to be compared before and after
+python infra/cluster traces   what of it is on this machine, as JSON
+python infra/cluster traces --since FILE   what came since FILE was written so; exit status 1 if anything did
 """
 
 import fcntl
+import json
 import os
 import socket
 import subprocess
@@ -20,6 +22,7 @@ from pathlib import Path
 import api
 import binaries
 import check
+import compare
 import components
 import machine
 import pki
@@ -124,7 +127,18 @@ def whole() -> None:
 
 
 def traces() -> None:
-    print(machine.traces())
+    match sys.argv[2:]:
+        case []:
+            print(machine.traces())
+        case ["--since", file]:
+            try:
+                before = json.loads(Path(file).read_text())
+            except ValueError as error:
+                raise ClusterError(f"{file} is no output of `python infra/cluster traces`: {error}") from error
+            if more := compare.added(before, json.loads(machine.traces())):
+                raise ClusterError("\n  ".join([f"more on this machine than when {file} was written:", *more]))
+        case _:
+            raise ClusterError("traces takes nothing, or --since FILE")
 
 
 def _refuse_strangers() -> None:

@@ -159,6 +159,8 @@ def _require_packages() -> None:
         known = subprocess.run(["pkg-config", "--exists", "libseccomp"], check=False)
         if known.returncode:
             missing.add("libseccomp-dev")
+    if not Path("/proc/sys/net/bridge").exists() and shutil.which("modprobe") is None:
+        missing.add("kmod")  # machine.py loads br_netfilter; where it is part of the kernel nobody needs it
     if missing:
         raise ClusterError(f"packages are missing: apt-get install --no-install-recommends {' '.join(sorted(missing))}")
 

@@ -2,7 +2,7 @@
 
 `note` writes what there was before into RECORD, `prepare` makes the bridge and the firewall, `restore` takes away every
 process, mount, link, rule, set, cgroup and setting, whoever started it: a cluster whose supervisor was killed leaves
-the same things. `traces` is the same list for people, to be compared before and after.
+the same things. `traces` is the same list, to be compared before and after (compare.py).
 """
 
 import json
@@ -114,7 +114,11 @@ def prepare() -> None:
 def _let_policies_see_the_bridge() -> None:
     """Without it no policy sees what passes between pods of one bridge. On most kernels nobody else asks for it."""
     setting = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-    if not setting.exists() and shutil.which("modprobe"):
+    if not setting.exists():
+        if shutil.which("modprobe") is None:
+            raise ClusterError(
+                f"the kernel's {_BRIDGE_FILTER} is not loaded: apt-get install kmod, which brings modprobe"
+            )
         _run("modprobe", _BRIDGE_FILTER)
     if not setting.exists():
         raise ClusterError(f"the kernel has no {_BRIDGE_FILTER}, without which network policies are not enforced")
@@ -161,7 +165,8 @@ def restore(before: dict[str, Any] | None) -> None:
         _remove_rules(before)
     for folder in processes.cgroups():
         folder.rmdir()
-    if before and not any(name.startswith("net/bridge/") for name in before["settings"]):
+    had_filter = before is None or any(name.startswith("net/bridge/") for name in before["settings"])
+    if not had_filter and shutil.which("modprobe"):
         _run("modprobe", "--remove", _BRIDGE_FILTER, check=False)  # somebody may use it by now
     for name, value in (before or {}).get("settings", {}).items():
         _write_setting(name, value)

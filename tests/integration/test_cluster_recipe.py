@@ -3,6 +3,7 @@
 Go is played by a script here, because what is asked is what becomes of its files; the real one builds in CI.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -45,8 +46,8 @@ def environment(tmp_path):
     }
 
 
-def recipe(command, environment, *, prefix=()):
-    words = [*prefix, sys.executable, str(RECIPE), command]
+def recipe(command, environment, *arguments, prefix=()):
+    words = [*prefix, sys.executable, str(RECIPE), command, *arguments]
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -55,6 +56,8 @@ def packages():
     if sys.platform != "linux":
         pytest.skip("the cluster's recipe is for Linux")
     missing = [name for name in ("gcc", "iptables", "ipset", "nft", "conntrack") if shutil.which(name) is None]
+    if not Path("/proc/sys/net/bridge").exists() and shutil.which("modprobe") is None:
+        missing.append("modprobe")
     if missing or not Path("/usr/lib/cni/bridge").exists():
         pytest.skip("the cluster's Debian packages are not here: `make cluster` names them")
 
@@ -149,3 +152,51 @@ def test_pins_name_no_place_to_fetch_from():
     for path in RECIPE.glob("modules/*/go.*"):
         assert "://" not in path.read_text(), path
         assert "replace" not in path.read_text() or path.parent.name == "kube", path
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the cluster's recipe is for Linux")
+
+
+@needs_linux
+def test_what_came_since_is_named(environment, tmp_path):
+    before = tmp_path / "before.json"
+    nothing = {"links": [], "settings": {"vm/overcommit_memory": "9", "net/bridge/gone": "1"}}
+    before.write_text(json.dumps(nothing))
+
+    done = recipe("traces", environment, "--since", str(before))
+
+    assert done.returncode == 1
+    assert "links: lo" in done.stderr
+    assert "settings: vm/overcommit_memory is " in done.stderr
+    assert ", was 9" in done.stderr
+    assert "net/bridge/gone" not in done.stderr
+
+
+@needs_linux
+def test_nothing_that_came_is_no_failure(environment, tmp_path):
+    before = tmp_path / "before.json"
+
+    def unchanged():  # pods of other tests come and go meanwhile
+        written = recipe("traces", environment)
+        assert written.returncode == 0, written.stderr
+        before.write_text(written.stdout)
+        return recipe("traces", environment, "--since", str(before)).returncode == 0
+
+    eventually(unchanged, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--since", "/nowhere/before.json"], "/nowhere/before.json"),
+        (["--since", str(RECIPE / "README.md")], "is no output of `python infra/cluster traces`"),
+        (["--since"], "traces takes nothing, or --since FILE"),
+    ],
+)
+@needs_linux
+def test_traces_that_cannot_be_compared_are_refused(environment, arguments, words):
+    done = recipe("traces", environment, *arguments)
+
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
