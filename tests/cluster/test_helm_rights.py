@@ -155,12 +155,11 @@ def everything_it_does(runtime: KubernetesRuntime) -> None:
         list(runtime.logs(ref))
     assert {relaxed, strict} <= set(runtime.inventory())
     runtime._complaint(strict)
+    runtime._fresh._await_letting_go(relaxed)
     for ref in (relaxed, strict):
         runtime.stop(ref, grace=1)
         runtime.stop(replace(ref, generation=2), grace=1)
         runtime.observe(ref)
         eventually(lambda ref=ref: runtime.remove(ref), timeout=120, poll=0.5)
     runtime._ender._answers("node1")
-    runtime._fresh._await_letting_go(relaxed)
-    runtime._api.list("/apis/apps/v1/namespaces/default/replicasets")
     runtime._housekeeping.clean(now=datetime.now(UTC) + timedelta(days=2))
