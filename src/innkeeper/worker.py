@@ -184,7 +184,7 @@ class Worker:
         """The audit chain's head outside the database: in the log, and where bootstrap.py said."""
         with self.house.database.transaction() as session:
             head = audit.head(session)
-        if head != self._anchored:
+        if head.seq > 0 and head != self._anchored:  # an empty chain has nothing to vouch for
             log.info("audit.anchor", seq=head.seq, hash=bytes(head.hash).hex())
             if self.anchor is not None:
                 self.anchor(head)

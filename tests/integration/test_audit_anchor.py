@@ -10,7 +10,7 @@ import pytest
 
 from innkeeper.adapters.anchor_file import AnchorFile
 from innkeeper.control.house import House
-from innkeeper.model.audit import Head
+from innkeeper.model.audit import AuditRow, Head
 from innkeeper.model.errors import TemporaryError
 from innkeeper.store import audit
 from innkeeper.worker import Worker
@@ -84,16 +84,55 @@ def test_a_chain_cut_short_is_found_by_an_anchor(furnished: Admin, inn_here: Run
     assert (cut.code, "was anchored outside the database and is missing" in cut.out) == (1, True)
 
 
-def test_a_workers_log_serves_and_thousands_are_thinned(furnished: Admin, inn_here: Run, anchors: Path):
+def kept_by(row: AuditRow) -> dict[str, Any]:
+    return {"event": "audit.anchor", "seq": row.seq, "hash": bytes(row.hash).hex()}
+
+
+def test_a_workers_log_serves_and_counts_an_anchor_once(furnished: Admin, inn_here: Run, anchors: Path):
     append(furnished, 3)
     furnished.token("admin")
     with furnished.database.transaction() as session:
         rows = audit.rows(session)
     lines = ["not json", '{"event": "other", "seq": 1}', "[]"]
-    lines += [json.dumps({"event": "audit.anchor", "seq": r.seq, "hash": bytes(r.hash).hex()}) for r in rows] * 4000
+    lines += [json.dumps(kept_by(row)) for row in rows] * 4000
     anchors.write_text("\n".join(lines))
     shown = inn_here("audit", "verify", "--anchor", str(anchors), "-o", "json")
-    assert (shown.code, json.loads(shown.out)["anchors"]) == (0, 5000)
+    assert (shown.code, json.loads(shown.out)["anchors"]) == (0, len(rows))
+
+
+def test_one_anchor_among_twenty_thousand_tells(furnished: Admin, inn_here: Run, anchors: Path):
+    """Anchors kept after a rewrite fit it, so that only one from before may tell: none is left out."""
+    furnished.token("admin")
+    with furnished.database.transaction() as session:
+        session.execute(
+            "INSERT INTO audit (seq, at, real_at, actor, action, target, detail, previous, hash)"
+            " SELECT 0, 'epoch', 'epoch', 'test', 'x', 't' || n, '{}', '', '' FROM generate_series(1, 20000) n"
+        )
+        kept = [kept_by(row) for row in audit.all_rows(session)][-20_000:]
+    anchors.write_text("\n".join(json.dumps(one) for one in kept))
+    good = inn_here("audit", "verify", "--anchor", str(anchors))
+    assert (good.code, "fits 20000 anchors" in good.out) == (0, True), good  # the control
+
+    kept[10_001]["hash"] = "ab" * 32
+    anchors.write_text("\n".join(json.dumps(one) for one in kept))
+    bad = inn_here("audit", "verify", "--anchor", str(anchors))
+    assert (bad.code, "tampered with in 1 places" in bad.line) == (1, True), bad
+    assert f"row {kept[10_001]['seq']} differs from the anchor kept outside the database" in bad.out
+
+
+def test_an_empty_chain_is_no_anchor(admin: Admin, anchors: Path):
+    with admin.database.transaction() as session:
+        assert audit.head(session).seq == 0
+    worker(admin, anchors)._anchor()
+    assert not anchors.exists()
+    append(admin, 1)
+    worker(admin, anchors)._anchor()
+    (kept,) = [json.loads(line) for line in anchors.read_text().splitlines()]
+    first = {"seq": kept["seq"], "hash": kept["hash"]}
+    assert first["seq"] == 1
+    genesis = {"seq": 0, "hash": "00" * 32}  # as versions before this one kept it
+    verdict = admin.post("/v1/audit/verify", {"anchors": [genesis, first]}, scope="read").text.splitlines()
+    assert [json.loads(line).get("findings") for line in verdict] == [0]
 
 
 def test_bad_anchors_are_said(furnished: Admin, inn_here: Run, anchors: Path):

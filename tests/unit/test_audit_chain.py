@@ -62,6 +62,14 @@ def test_a_chain_rewritten_whole_is_found_by_an_anchor():
     assert findings(forged, head, [anchor]) == [2]
 
 
+def test_an_anchor_of_the_empty_chain_fits_what_every_chain_begins_with():
+    rows = chain(2)
+    head = Head(2, rows[-1].hash)
+    assert findings(rows, head, [Head(0, GENESIS)]) == []
+    assert findings([], Head(0, GENESIS), [Head(0, GENESIS)]) == []
+    assert findings(rows, head, [Head(0, b"x" * 32)]) == [0]
+
+
 def test_fields_cannot_run_into_each_other():
     row = chain(1)[0]
     assert row_hash(replace(row, actor="ab", action="c")) != row_hash(replace(row, actor="a", action="bc"))

@@ -64,11 +64,11 @@ def verify(rows: Iterable[AuditRow], head: Head, anchors: Iterable[Head] = ()) -
     """Every place where rows in order of ``seq`` do not make the chain that ends at ``head``; nothing if it holds.
 
     An anchor is a head that was once written outside the database: the row with its number must still have its hash,
-    which finds a chain that was rewritten whole.
+    which finds a chain that was rewritten whole. One of the empty chain has what every chain begins with.
     """
-    anchored: dict[int, set[bytes]] = {}
-    for anchor in anchors:
-        anchored.setdefault(anchor.seq, set()).add(anchor.hash)
+    anchored = _by_seq(anchors)
+    if anchored.pop(0, {GENESIS}) != {GENESIS}:
+        yield Tamper(0, "differs from the anchor kept outside the database")
     previous, expected = GENESIS, 1
     for row in rows:
         if row.seq != expected:
@@ -86,6 +86,13 @@ def verify(rows: Iterable[AuditRow], head: Head, anchors: Iterable[Head] = ()) -
         yield Tamper(expected - 1, "the chain's head does not match its last row")
     for seq in sorted(anchored):
         yield Tamper(seq, "was anchored outside the database and is missing")
+
+
+def _by_seq(anchors: Iterable[Head]) -> dict[int, set[bytes]]:
+    found: dict[int, set[bytes]] = {}
+    for anchor in anchors:
+        found.setdefault(anchor.seq, set()).add(anchor.hash)
+    return found
 
 
 def _micros(at: datetime) -> str:
