@@ -4,9 +4,12 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from psycopg import sql
+from structlog.testing import capture_logs
 
 from innkeeper.admin import refusals
 from innkeeper.admin.refusals import Refusals, source
+from innkeeper.store.session import Database
 from support.admin import Admin
 
 
@@ -55,3 +58,28 @@ def test_what_is_left_is_told_at_the_end(admin: Admin):
     told.close()
     (row,) = admin.audit("refused")
     assert (row["actor"], row["target"], json.loads(row["detail"])["count"]) == ("anonymous", "admin-api", 1)
+
+
+def test_a_database_that_takes_no_writes_for_a_while_ends_nothing(admin: Admin):
+    """As while it fails over: what was counted is told once it writes again."""
+    database = Database(admin.database.dsn, application="one", size=1)
+    told = Refusals(database, edge="admin-api")
+
+    def read_only(setting: str) -> None:
+        with database.reading() as session:
+            session.execute(sql.SQL("SET default_transaction_read_only = {}").format(sql.Literal(setting)))
+
+    told.note("127.0.0.1")
+    try:
+        read_only("on")
+        with capture_logs() as logs:
+            told.close()
+        assert [(one["event"], one["log_level"], one["exc_info"]) for one in logs] == [
+            ("refusals.not-told", "error", True)
+        ]
+        assert admin.audit("refused") == []
+        read_only("off")
+        told.close()
+        assert [json.loads(row["detail"])["count"] for row in admin.audit("refused")] == [1]
+    finally:
+        database.close()
