@@ -1,12 +1,15 @@
 """docs/openapi.json says what the code does: compared with it, and real answers are held to it by fuzzing."""
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
+from fastapi.routing import iter_route_contexts
 
-from innkeeper.admin.app import description
+from innkeeper.admin.app import _bare, description
 from innkeeper.admin.problems import PREFIX, STATUS
+from innkeeper.admin.routing import CheckedRoute
 from innkeeper.cli.exits import CODES
 from innkeeper.model import errors
 from support.admin import Served
@@ -37,6 +40,24 @@ def test_the_document_has_every_address_once():
     assert len(operations()) > 40
     ids = [operation["operationId"] for methods in description()["paths"].values() for operation in methods.values()]
     assert len(set(ids)) == len(ids)
+
+
+def test_a_post_takes_a_key_if_its_endpoint_minds_it():
+    """``call.once``, itself or through ``ask``: what only admits its caller would take a key and forget it."""
+    endpoints = {
+        context.path: inspect.getsource(context.original_route.endpoint)
+        for context in iter_route_contexts(_bare().routes)
+        if isinstance(context.original_route, CheckedRoute) and "POST" in (context.original_route.methods or ())
+    }
+    documented = {
+        path: any(one.get("name") == "Idempotency-Key" for one in methods["post"].get("parameters", []))
+        for path, methods in description()["paths"].items()
+        if "post" in methods
+    }
+    assert documented.keys() == endpoints.keys()
+    forgets = {path for path, source in endpoints.items() if "call.admit()" in source and "call.once(" not in source}
+    assert {path for path, keyed in documented.items() if not keyed} == forgets
+    assert forgets == {"/v1/audit/verify", "/v1/drift/fix"}
 
 
 @pytest.mark.timeout(600)

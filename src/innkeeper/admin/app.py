@@ -82,8 +82,9 @@ def _bare() -> FastAPI:
     app = FastAPI(
         title="Innkeeper admin API",
         version=version("innkeeper"),
-        description="What operators ask of Innkeeper. Problems are RFC 9457, lists page by AIP-158, and every POST"
-        " takes an Idempotency-Key.",
+        description="What operators ask of Innkeeper. Problems are RFC 9457, lists page by AIP-158, and a POST takes an"
+        " Idempotency-Key. Two do not: POST /v1/audit/verify only reads, and POST /v1/drift/fix judges everything anew"
+        " each time, so that asked twice it finds nothing left to mend.",
         openapi_url=None,  # it is in docs/openapi.json; pages that show it load from a CDN
         docs_url=None,
         redoc_url=None,
@@ -118,10 +119,13 @@ def _described(app: FastAPI) -> dict[str, Any]:
             operation["responses"].pop("422", None)
             for kind, words in (("4XX", "Refused: nothing was changed"), ("5XX", "Not now, or a defect")):
                 operation["responses"][kind] = {"description": words} | refused
-            if method == "post":
+            if method == "post" and operation["operationId"] not in _WITHOUT_KEY:
                 operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
     return document
 
+
+_WITHOUT_KEY = ("verify_audit_anchored", "fix_drift")
+"""POSTs that only read, or act outside: an effect there is not in the transaction that would keep its answer."""
 
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",

@@ -1,7 +1,8 @@
 """A small client of the admin API over http.client: importing anything larger would be felt at every command.
 
 ``*.localhost`` is loopback here whatever the resolver says, and the Host header is kept. A POST carries an
-Idempotency-Key of its own, so it is sent again when the connection broke before its answer.
+Idempotency-Key of its own, or (drift/fix) judges everything anew, so it is sent again when the connection broke before
+its answer.
 """
 
 import json
