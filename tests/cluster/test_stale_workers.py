@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from innkeeper.adapters.kubernetes import objects
-from innkeeper.adapters.kubernetes.names import collection
+from innkeeper.adapters.kubernetes.names import CLUSTER, collection
 from innkeeper.adapters.kubernetes.runtime import KubernetesRuntime
 from innkeeper.model.app import App
-from innkeeper.model.errors import StaleGenerationError, TemporaryError
+from innkeeper.model.errors import PermanentError, StaleGenerationError, TemporaryError
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
 from support.activations import SERVER, spec
@@ -171,6 +171,39 @@ def test_a_worker_may_die_before_any_write(pods: Pods, verb: str):
         return int(point.dead)
 
     through(one, expected=WRITES[verb])
+
+
+def relabel(pods: Pods, ref: ActivationRef, cluster: str | None) -> None:
+    """As ``kubectl label`` does; None takes the label away."""
+    pods.core.patch_namespace(str(ref), {"metadata": {"labels": {CLUSTER: cluster}}})
+
+
+@pytest.mark.parametrize("label", ["another", None])
+def test_what_runs_in_a_namespace_whose_label_was_changed_is_never_said_to_be_gone(pods: Pods, label: str | None):
+    ref, runtime = new_ref(), pods.runtime()
+    start(runtime, ref)
+    running(runtime, ref)
+    relabel(pods, ref, label)
+    try:
+        refused: list[Callable[[KubernetesRuntime], object]] = [
+            lambda runtime: runtime.observe(ref),
+            lambda runtime: runtime.stop(ref, grace=1),
+            lambda runtime: runtime.remove(ref),
+            lambda runtime: start(runtime, ref),
+        ]
+        for act in refused:
+            # One that has not heard of any pod yet.
+            with pytest.raises(PermanentError, match=f"namespace {ref} exists and is not of cluster") as caught:
+                act(pods.runtime())
+            assert caught.value.reason == "namespace-taken"
+        assert not nothing_runs(pods, ref)
+        assert pods.core.read_namespace(str(ref)).metadata.deletion_timestamp is None
+    finally:
+        relabel(pods, ref, pods.cluster)
+    # The control: as it was, it can be stopped and removed.
+    runtime.stop(ref, grace=1)
+    assert nothing_runs(pods, ref)
+    eventually(lambda: runtime.remove(ref), timeout=120)
 
 
 def test_what_a_dead_start_left_and_no_row_knows_of_is_cleared_away(pods: Pods):

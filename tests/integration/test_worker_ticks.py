@@ -11,12 +11,14 @@ import pytest
 from innkeeper.control import clock as clock_verbs
 from innkeeper.control import sweeps
 from innkeeper.control.house import House
-from innkeeper.model.errors import TemporaryError
-from innkeeper.model.workspace import Customer
-from innkeeper.ports import Mail
+from innkeeper.model.errors import PermanentError, TemporaryError
+from innkeeper.model.workspace import ActivationRef, Customer
+from innkeeper.ports import Mail, Runtime
 from innkeeper.store import leases
+from innkeeper.store.activations import Placed
 from innkeeper.worker import Worker, WorkerSettings
 from support import house as h
+from support.clusters import CLUSTER
 from support.waiting import eventually
 
 
@@ -49,6 +51,19 @@ def test_leases_are_renewed_while_everything_else_hangs(
             hang.set()
     finally:
         hang.set()
+
+
+def test_one_that_can_never_succeed_does_not_keep_the_others_of_its_cluster_waiting(house: House):
+    placed = [Placed(ActivationRef(name, 1), CLUSTER.id) for name in ("one", "taken", "three")]
+    done: list[str] = []
+
+    def act(_: Runtime, ref: ActivationRef) -> None:
+        if ref.workspace_id == "taken":
+            raise PermanentError("its namespace is somebody else's", reason="namespace-taken")
+        done.append(ref.workspace_id)
+
+    sweeps._each(house, placed, act)
+    assert done == ["one", "three"]
 
 
 class SlowMailer:

@@ -178,6 +178,32 @@ def test_each_broken_field_is_named_with_what_to_write(field: str):
     assert set(found) <= {"egress[0].port", "egress[0].cidr"}, "nothing else is wrong"
 
 
+@pytest.mark.parametrize(
+    ("cidr", "within"),
+    [
+        ("169.254.169.254/32", "169.254.0.0/16"),
+        ("169.254.0.0/16", "169.254.0.0/16"),
+        ("127.0.0.1/32", "127.0.0.0/8"),
+        ("0.1.0.0/16", "0.0.0.0/8"),
+        ("239.0.0.0/8", "224.0.0.0/4"),
+        ("168.63.129.16/32", "168.63.129.16/32"),
+        ("fe80::1/128", "fe80::/10"),
+        ("::1/128", "::1/128"),
+        ("fd00:ec2::254/128", "fd00:ec2::254/128"),
+    ],
+)
+def test_what_no_application_may_reach_cannot_be_listed(cidr: str, within: str):
+    found = faults(f"{HEAD}egress: [{{cidr: '{cidr}', port: 80}}]\n")
+    assert found == {"egress[0].cidr": found["egress[0].cidr"]}
+    assert f"{cidr} lies in {within}, which no application may reach" in found["egress[0].cidr"]
+
+
+@pytest.mark.parametrize("cidr", ["0.0.0.0/0", "10.1.2.0/24", "169.0.0.0/8", "::/0", "fd00::/8"])
+def test_wider_blocks_and_the_vendors_own_network_can_be_listed(cidr: str):
+    text = f"{HEAD}egress: [{{cidr: '{cidr}', port: 80}}]\n"
+    assert appspec.parse(text.encode()).egress == (EgressRule(cidr, 80),)
+
+
 def test_every_key_is_broken_once():
     assert {field.rstrip().split(".")[0].split("[")[0] for field in BROKEN} >= set(appspec._KEYS)
 

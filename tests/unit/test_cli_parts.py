@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from innkeeper.cli import follow, output
+from innkeeper.cli import doctor, follow, output
 from innkeeper.cli.discovery import find
 from innkeeper.cli.exits import CODES, ProblemError, UnreachableError, code_of
 from innkeeper.model import errors
@@ -22,6 +25,18 @@ from innkeeper.model import errors
 )  # fmt: skip
 def test_a_cell(value: object, shown: str):
     assert output.text(value) == shown
+
+
+@pytest.mark.parametrize(("kind", "notes"), [("kubernetes", 1), ("local", 0)])
+def test_doctor_does_not_vouch_for_an_isolation_that_nobody_checked(kind: str, notes: int):
+    cluster = {"name": "east", "kind": kind, "state": "open", "activations": 1, "capacity": 2}
+    asked = SimpleNamespace(get=lambda _: {"problems": [], "version": "1.35"})
+    found = list(doctor._clusters(cast("Any", SimpleNamespace(client=asked)), [cluster]))
+    assert [one.outcome for one in found] == ["ok", *["note"] * notes]
+    if notes:
+        assert found[1].found == "east: whether its network enforces policies was not checked"
+        heading = found[1].mend.rpartition(", ")[2]
+        assert f"### {heading}\n" in (Path(__file__).parents[2] / "docs/operations.md").read_text()
 
 
 def test_a_table_for_pipes_is_aligned_and_never_cut(capsys: pytest.CaptureFixture[str]):

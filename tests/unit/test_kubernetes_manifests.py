@@ -4,6 +4,8 @@ That a real API server takes them is shown in tests/cluster/test_manifests.py.
 """
 
 import os
+import socket
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,11 @@ import yaml
 
 from innkeeper.adapters.kubernetes import objects, workload
 from innkeeper.adapters.kubernetes.names import AFTER
+from innkeeper.adapters.kubernetes.ownership import owned
 from innkeeper.adapters.kubernetes.policy import Peer, Surroundings, make_network_policy
+from innkeeper.adapters.kubernetes.surroundings import addresses, inside
 from innkeeper.model.app import App, EgressRule, Resources
+from innkeeper.model.errors import PermanentError
 from support.kubernetes import APP, CLUSTER, REF, STRICT, SURROUNDINGS, manifests
 
 FOLDER = Path(__file__).with_name("kubernetes_manifests")
@@ -110,8 +115,8 @@ def test_the_internet_is_not_what_is_inside():
     # A public address of a node; private ones are out anyway, and a block within another would be refused by some.
     assert "203.0.113.77/32" in block["except"]
     assert "10.9.0.0/16" not in block["except"]
-    for inside in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"):
-        assert inside in block["except"]
+    for private in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"):
+        assert private in block["except"]
 
 
 def test_a_list_is_what_it_says():
@@ -120,6 +125,96 @@ def test_a_list_is_what_it_says():
         {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]},
         {"to": [{"ipBlock": {"cidr": "198.51.100.7/32"}}], "ports": [{"protocol": "TCP", "port": 25}]},
     ]
+
+
+def listed(cidr: str, *inside: str) -> dict | None:
+    """The block of the rule for one that an app lists; None when there is no rule."""
+    app = App("a", "1", egress=(EgressRule(cidr, 443),))
+    rules = egress(app, Surroundings("innkeeper", inside=inside))[2:]
+    return rules[0]["to"][0]["ipBlock"] if rules else None
+
+
+@pytest.mark.parametrize("half", ["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1"])
+def test_a_list_that_says_everything_is_less_what_is_inside(half: str):
+    inside = ("10.9.0.0/16", "203.0.113.77/32", "9.9.9.9/32", "fd00::/64")
+    whole = egress(App("a", "1"), Surroundings("innkeeper", inside=inside))[2]["to"][0]["ipBlock"]["except"]
+    assert {"169.254.0.0/16", "168.63.129.16/32", "10.0.0.0/8", "203.0.113.77/32", "9.9.9.9/32"} <= set(whole)
+    found = listed(half, *inside)
+    assert found is not None
+    assert found["except"] == [block for block in whole if IPv4Network(block).subnet_of(IPv4Network(half))]
+
+
+@pytest.mark.parametrize(
+    ("cidr", "inside", "without"),
+    [
+        ("203.0.113.0/24", ("203.0.113.77/32", "203.0.113.64/26", "198.51.100.1/32"), ["203.0.113.64/26"]),
+        ("8.0.0.0/6", ("10.9.0.0/16",), ["10.0.0.0/8"]),
+        # A private block that is listed is the vendor's own network: all of it, but for the cluster in it.
+        ("10.1.2.0/24", ("10.9.0.0/16",), []),
+        ("10.0.0.0/8", ("10.9.0.5/32", "10.9.0.0/16", "10.0.0.7/32"), ["10.0.0.7/32", "10.9.0.0/16"]),
+        ("100.64.0.0/10", (), ["100.100.100.200/32"]),
+        ("::/0", ("2001:db8::1/128", "fd00::/64"), ["::1/128", "2001:db8::1/128", "fc00::/7", "fe80::/10"]),
+        ("2001:db8::/32", ("2001:db8:1::/48", "10.9.0.0/16"), ["2001:db8:1::/48"]),
+        ("fd00::/8", ("fd01::/64",), ["fd00:ec2::254/128", "fd01::/64"]),
+    ],
+)
+def test_a_listed_block_is_less_what_is_inside_it(cidr: str, inside: tuple[str, ...], without: list[str]):
+    assert listed(cidr, *inside) == {"cidr": cidr} | ({"except": without} if without else {})
+
+
+@pytest.mark.parametrize(
+    "cidr", ["10.9.0.0/16", "10.9.1.0/24", "169.254.169.254/32", "fd00:ec2::254/128", "127.0.0.1/32"]
+)
+def test_a_listed_block_that_lies_inside_gets_no_rule(cidr: str):
+    assert listed(cidr, "10.9.0.0/16") is None
+
+
+def test_what_is_inside_is_nodes_their_pods_and_the_api_server():
+    node = {
+        "spec": {"podCIDRs": ["10.244.0.0/24"]},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": "10.1.0.5"},
+                {"type": "ExternalIP", "address": "203.0.113.5"},
+                {"type": "Hostname", "address": "node"},
+            ]
+        },
+    }
+    nodes = ("10.1.0.5/32", "10.244.0.0/24", "203.0.113.5/32")
+    assert inside([node], None, ()) == nodes
+    assert inside([node], {"spec": {"clusterIP": "None"}}, ()) == nodes
+    front = {"spec": {"clusterIP": "198.51.100.1", "clusterIPs": ["198.51.100.1", "2001:db8::1"]}}
+    assert inside([], front, ("192.0.2.1/32",)) == ("192.0.2.1/32", "198.51.100.1/32", "2001:db8::1/128")
+
+
+def test_the_api_server_is_where_its_cluster_row_says(monkeypatch: pytest.MonkeyPatch):
+    assert addresses("https://203.0.113.9:6443") == ("203.0.113.9/32",)
+    assert addresses("https://[2001:db8::9]:6443") == ("2001:db8::9/128",)
+    assert "127.0.0.1/32" in addresses("https://localhost:6443")
+    assert addresses("") == ()
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert addresses("https://behind.a.proxy:6443") == ()
+
+
+# --- whose it is ------------------------------------------------------------------------------------------------------
+
+
+def test_a_namespace_is_ours_by_its_label():
+    ours = objects.make_namespace(REF, cluster=CLUSTER)
+    assert owned(ours, REF, cluster=CLUSTER) is ours
+    assert owned(None, REF, cluster=CLUSTER) is None
+
+
+@pytest.mark.parametrize("labels", [{"innkeeper.dev/cluster": "other"}, {}, None])
+def test_a_namespace_of_its_name_with_another_label_is_never_taken_for_absent(labels: dict[str, str] | None):
+    changed = {"metadata": {"name": str(REF), "labels": labels}}
+    with pytest.raises(PermanentError, match=f"namespace {REF} exists and is not of cluster {CLUSTER}") as caught:
+        owned(changed, REF, cluster=CLUSTER)
+    assert caught.value.reason == "namespace-taken"
 
 
 def test_a_quota_that_is_shut_admits_nothing():

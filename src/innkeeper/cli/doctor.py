@@ -24,6 +24,7 @@ STALE = 60.0
 """Seconds after which a gateway's reading says nothing about now (DESIGN.md section 5)."""
 
 _OLDEST, _NEWEST = (3, 11), (3, 14)
+_TRY_POLICIES = "try it: docs/operations.md, Does its network enforce policies"
 _MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
 
 
@@ -235,6 +236,9 @@ def _clusters(inn: Inn, clusters: list[Json]) -> Iterator[Finding]:
             yield Finding("wrong", "clusters", f"{one['name']}: {problem}", f"inn cluster show {one['name']}")
         if not problems:
             yield Finding("ok", "clusters", found + (f", Kubernetes {version}" if version else ""))
+        if one["kind"] == "kubernetes":
+            unknown = f"{one['name']}: whether its network enforces policies was not checked"
+            yield Finding("note", "clusters", unknown, _TRY_POLICIES)
 
 
 def _asked(inn: Inn, cluster: str) -> tuple[list[str], str | None]:

@@ -13,7 +13,16 @@ from typing import Any, Literal
 
 from innkeeper.control.appspec_fields import Checker, Fault, Form, join, shown, suggestion
 from innkeeper.control.appspec_yaml import Document, UnreadableError, read
-from innkeeper.model.app import PLACEHOLDERS, App, EgressRule, Health, IdleRules, Resources, SecretSpec
+from innkeeper.model.app import (
+    NEVER_OUT,
+    PLACEHOLDERS,
+    App,
+    EgressRule,
+    Health,
+    IdleRules,
+    Resources,
+    SecretSpec,
+)
 from innkeeper.model.errors import InvalidInput
 
 API_VERSION = "innkeeper.dev/v1"
@@ -293,7 +302,21 @@ def _rule(check: Checker, value: Document, path: str) -> EgressRule:
     except ValueError:
         check.fault(f"{path}.cidr", f"must be an address block such as 203.0.113.0/24, not {shown(cidr)}")
         network = ""
+    else:
+        never = _never_out(network)
+        if never:
+            why = f"lies in {never}, which no application may reach (the node itself, its link, a cloud's metadata)"
+            check.fault(f"{path}.cidr", f"{network} {why}: leave it out")
     return EgressRule(str(network), check.integer(port, f"{path}.port", lowest=1, highest=65535))
+
+
+def _never_out(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """The block of ``NEVER_OUT`` that it lies in, or nothing."""
+    for block in NEVER_OUT:
+        never = ipaddress.ip_network(block)
+        if never.version == network.version and never.supernet_of(network):  # pyright: ignore[reportArgumentType]
+            return block
+    return ""
 
 
 def _singleton(check: Checker, value: Document) -> str:

@@ -22,7 +22,7 @@ LOCAL_CAPACITY = 1000
 CAPACITY = 1000
 """Activations that a cluster takes at once unless told otherwise: ten nodes of a hundred pods."""
 OLDEST = (1, 35)
-"""Kubernetes: before, an application that ends is restarted in place, on the disk it left (ADR 10)."""
+"""Kubernetes. An older one, which restarts in place what ends, on the disk it left, is refused (ADR 10)."""
 
 _HIGHEST = 1_000_000
 _DNS_PEERS = 32

@@ -132,7 +132,10 @@ def _each(house: House, placed: Sequence[Placed], act: Callable[[Runtime, Activa
         with _said(registered[cluster_id].name if cluster_id in registered else "none"):
             runtime = runtime_of(house.runtimes, registered, cluster_id)
             for ref in refs:
-                act(runtime, ref)
+                try:
+                    act(runtime, ref)
+                except PermanentError as error:  # it is that one's own, and must not keep the others waiting
+                    log.warning("activation.failed", activation=str(ref), error=str(error))
 
 
 @contextmanager

@@ -56,6 +56,21 @@ class EgressRule:
     port: int
 
 
+NEVER_OUT = (
+    "0.0.0.0/8",
+    "100.100.100.200/32",  # metadata of Alibaba's cloud
+    "127.0.0.0/8",
+    "168.63.129.16/32",  # the host's agent in Azure
+    "169.254.0.0/16",  # link-local: metadata services
+    "192.0.0.0/24",  # metadata of Oracle's cloud
+    "224.0.0.0/4",
+    "::1/128",
+    "fd00:ec2::254/128",  # metadata of Amazon's cloud
+    "fe80::/10",
+)
+"""What no ``EgressRule`` leads to, whatever the vendor lists: the machine itself, its link, metadata services."""
+
+
 @dataclass(frozen=True, slots=True)
 class IdleRules:
     """What does not count as traffic: user agents that contain one of these, and these exact paths."""

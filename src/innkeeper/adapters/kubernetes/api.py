@@ -66,6 +66,11 @@ class Api:
         self._client = accesses.connect(access)
         self._host: str = self._client.configuration.host or ""
 
+    @property
+    def host(self) -> str:
+        """Where it is, as the access says: ``https://…``."""
+        return self._host
+
     def get(self, where: str, **query: str | int) -> Manifest | None:
         """One object as it is now (never from a server's cache), or None."""
         return self._call("GET", where, query)

@@ -24,14 +24,13 @@ from innkeeper.adapters.kubernetes.marks import Marks
 from innkeeper.adapters.kubernetes.memory import Memory
 from innkeeper.adapters.kubernetes.names import (
     APP,
-    CLUSTER,
     Manifest,
     collection,
-    label,
     ref_of,
     selects,
 )
 from innkeeper.adapters.kubernetes.output import Outputs
+from innkeeper.adapters.kubernetes.ownership import owned
 from innkeeper.adapters.kubernetes.pods import PodWatch, by_age, slim
 from innkeeper.adapters.kubernetes.policy import make_network_policy
 from innkeeper.adapters.kubernetes.surroundings import Around
@@ -285,11 +284,7 @@ class KubernetesRuntime:
             found = self._api.get(f"{collection('Namespace')}/{ref}")
             if found is None:
                 raise TemporaryError(f"namespace {ref} was deleted in this moment", delay=0.1) from error
-        if label(found, CLUSTER) != self._cluster:
-            raise PermanentError(
-                f"namespace {ref} exists and is not of cluster {self._cluster}: look who made it and delete it",
-                reason="namespace-taken",
-            )
+        owned(found, ref, cluster=self._cluster)
         if _terminating(found):
             self._refuse(ref)
             raise TemporaryError(f"namespace {ref} is being deleted; it starts when it is gone", delay=1.0)
@@ -329,9 +324,8 @@ class KubernetesRuntime:
     # --- ending ------------------------------------------------------------------------------------------------------
 
     def _ours(self, ref: ActivationRef) -> Manifest | None:
-        """Its namespace, if there is one and it belongs to this cluster's name."""
-        found = self._api.get(f"{collection('Namespace')}/{ref}")
-        return found if found is not None and label(found, CLUSTER) == self._cluster else None
+        """Its namespace, None if there is none; ``PermanentError`` when that is somebody else's."""
+        return owned(self._api.get(f"{collection('Namespace')}/{ref}"), ref, cluster=self._cluster)
 
     def _delete_namespace(self, namespace: Manifest) -> None:
         metadata = namespace["metadata"]
