@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from innkeeper.model import idleness
-from innkeeper.store import activations, clusters, instances, leases, passages, routes, sweeps, traffic
+from innkeeper.store import activations, clusters, instances, leases, pace, passages, routes, sweeps, traffic
 from innkeeper.store import workspaces as workspace_rows
 from innkeeper.store.session import Database, Session
 from support.state import Dsns
@@ -88,6 +88,7 @@ def test_hot_statements_read_no_big_table_whole(explained: Explained):
             "workspaces_retention",
             lambda: passages.next_due(with_session, after=NOW, window=idleness.WINDOW),
         ),
+        "pace": ("workspaces_by_state", lambda: pace.take(with_session)),
         "on their way": ("workspaces_by_state", lambda: passages.moving(with_session)),
         "refusals": ("routes_refused", lambda: routes.lapsed_refusals(with_session)),
         "route by workspace": ("routes_pkey", lambda: routes.by_workspace(with_session, "w7")),

@@ -109,7 +109,7 @@ def _awake(session: Session, workspace: Workspace, now: Moment) -> tuple[str, li
     if slow.paused:
         text = (
             f"Falling asleep is paused: {slow.recent} workspaces fell asleep within the hour, and no more than"
-            f" {slow.cap} of {slow.fleet} do by themselves; it goes on then"
+            f" {slow.cap} of {slow.fleet} awake ones do by themselves; it goes on then"
         )
         shown.insert(1, Fact("pace", text, slow.resumes_at))
         if verdict.idle:

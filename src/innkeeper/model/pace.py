@@ -1,5 +1,6 @@
 """How many workspaces may fall asleep in an hour for want of traffic, before it waits (RELIABILITY: 10 % of the fleet).
 
+The fleet is what is awake or was within the hour: most of a large installation sleeps, and cannot fall asleep.
 When more are idle at once, something is wrong with what counts traffic, or with the clock, more often than with the
 customers: the rest stays awake, people are told, and it goes on by itself as the hour passes. What a person orders (a
 deactivation, a suspension, draining) is not counted and does not wait.
@@ -14,7 +15,7 @@ FREE = 100
 """So many may in any case: a small fleet sleeps at once, as after a quiet weekend."""
 
 SHARE = 10
-"""Per cent of the workspaces that are not purged."""
+"""Per cent of the fleet."""
 
 
 def cap(*, fleet: int) -> int:

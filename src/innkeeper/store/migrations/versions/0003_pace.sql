@@ -12,7 +12,7 @@ CREATE TABLE sleeps (
 -- The pace they may fall asleep at, under one lock.
 CREATE TABLE sleep_pace (
   single           boolean PRIMARY KEY DEFAULT true CHECK (single),
-  fleet            int NOT NULL DEFAULT 0,    -- workspaces not purged, when last counted
+  fleet            int NOT NULL DEFAULT 0,    -- awake or within the hour, when last counted
   counted_real_at  timestamptz,
   paused_at        timestamptz                -- since when more were idle than may sleep now; null: not
 );
