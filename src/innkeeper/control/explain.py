@@ -105,6 +105,10 @@ def _awake(session: Session, workspace: Workspace, now: Moment) -> tuple[str, li
             for reading in readings
         ),
     ]
+    route = routes.by_workspace(session, workspace.id)
+    if route is not None and route.status is not RouteStatus.AWAKE:
+        text = "It is not where it answered before: requests are held until what takes its place is healthy"
+        shown.insert(0, Fact("held", text))
     slow = pace.look(session)
     if slow.paused:
         text = (

@@ -97,7 +97,7 @@ def _remove(house: House, runtime: Runtime, ref: ActivationRef) -> None:
 
 
 def watch_the_awake(house: House) -> None:
-    """An awake workspace falls due whose process ended by itself, or was put elsewhere: it is opened there."""
+    """An awake workspace falls due whose process ended by itself, was taken away or put elsewhere (model/plan.py)."""
     with house.database.transaction() as session:
         registered = clusters.everyone(session)
     for cluster in registered:
@@ -112,9 +112,10 @@ def watch_the_awake(house: House) -> None:
 def _look(house: House, runtime: Runtime, ref: ActivationRef, known: Address | None) -> None:
     seen = runtime.observe(ref)
     moved = seen.life is Life.RUNNING and seen.address not in (None, known)
-    if not moved and seen.life not in (Life.EXITED, Life.ABSENT):
+    if not moved and seen.life is Life.RUNNING:
         return
-    log.warning("activation.moved" if moved else "activation.ended-by-itself", activation=str(ref))
+    ended = "activation.taken-away" if seen.life is Life.STARTING else "activation.ended-by-itself"
+    log.warning("activation.moved" if moved else ended, activation=str(ref))
     with house.database.transaction() as session:
         if moved and seen.address is not None:
             activations.moved(session, ref, address=seen.address)

@@ -13,7 +13,8 @@ Rising (provisioning, waking; active when its process ended):
 | healthy                                | publish         |
 
 Staying (active): rest while it runs, is healthy and its route leads there; publish when only the route, an old problem
-or an operation that waits for this is behind; rise again when its process ended.
+or an operation that waits for this is behind; rise again when its process ended. Before that its route is closed unless
+it leads where the process is: an address that is left may be given to somebody else.
 
 Falling (deactivating):
 
@@ -45,6 +46,7 @@ class Step(StrEnum):
     START = "start"
     AWAIT_HEALTH = "await-health"
     PUBLISH = "publish"
+    CLOSE_ROUTE = "close-route"
     WITHDRAW = "withdraw"
     AWAIT_GATEWAYS = "await-gateways"
     AWAIT_STREAMS = "await-streams"
@@ -100,6 +102,8 @@ def _rise(workspace: Workspace, seen: Seen) -> Step:
 
 def _stay(workspace: Workspace, seen: Seen) -> Step:
     runtime = seen.runtime
+    if runtime is not None and not seen.healthy and seen.route.address not in (None, runtime.address):
+        return Step.CLOSE_ROUTE
     if runtime is None or runtime.life is not Life.RUNNING:
         return _rise(workspace, seen)
     if not seen.healthy:

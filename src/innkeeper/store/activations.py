@@ -40,12 +40,12 @@ def get(session: Session, ref: ActivationRef) -> Activation | None:
     return None if row is None else _activation(row)
 
 
-def ready(session: Session, ref: ActivationRef, *, address: Address, pid: int | None) -> None:
-    """It answers at this address."""
+def ready(session: Session, ref: ActivationRef, *, address: Address | None, pid: int | None) -> None:
+    """It answers at this address; None: it is lost, and on its way again."""
     session.execute(
         "UPDATE activations SET phase = 'ready', ready_at = coalesce(ready_at, business_now()), address = %s, pid = %s"
         " WHERE workspace_id = %s AND generation = %s AND phase IN ('starting', 'ready', 'stopping')",
-        (str(address), pid, ref.workspace_id, ref.generation),
+        (None if address is None else str(address), pid, ref.workspace_id, ref.generation),
     )
 
 
@@ -64,6 +64,15 @@ def moved(session: Session, ref: ActivationRef, *, address: Address) -> None:
         "UPDATE activations SET address = %s, started_real_at = clock_timestamp()"
         " WHERE workspace_id = %s AND generation = %s AND phase = 'ready'",
         (str(address), ref.workspace_id, ref.generation),
+    )
+
+
+def lost(session: Session, ref: ActivationRef) -> None:
+    """It is not where it was, and nowhere yet: what comes has its own time to become healthy."""
+    session.execute(
+        "UPDATE activations SET address = NULL, pid = NULL, started_real_at = clock_timestamp()"
+        " WHERE workspace_id = %s AND generation = %s AND phase = 'ready'",
+        (ref.workspace_id, ref.generation),
     )
 
 

@@ -31,6 +31,7 @@ _STEPS: Mapping[Step, Callable[[Outside, Seen], Workspace | None]] = MappingProx
         Step.START: rising.start,
         Step.AWAIT_HEALTH: rising.await_health,
         Step.PUBLISH: rising.publish,
+        Step.CLOSE_ROUTE: rising.close_route,
         Step.WITHDRAW: falling.withdraw,
         Step.AWAIT_GATEWAYS: falling.await_gateways,
         Step.AWAIT_STREAMS: falling.await_streams,

@@ -5,7 +5,6 @@ from innkeeper.control.outside import Outside
 from innkeeper.control.steps.common import Wait, note, tell
 from innkeeper.control.workspaces import STREAM_GRACE
 from innkeeper.model import idleness, lifecycle, retention
-from innkeeper.model.errors import PermanentError
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.plan import Seen, Step, start_failed, traffic_since_decision
 from innkeeper.model.workspace import RouteStatus, State, Workspace
@@ -47,10 +46,8 @@ def await_streams(outside: Outside, seen: Seen) -> Workspace | None:
 
 
 def republish(outside: Outside, seen: Seen) -> Workspace | None:
-    """Traffic met an idle sleep before its point of no return: awake as before."""
+    """Traffic met an idle sleep before its point of no return: awake as before, with an address or lost."""
     workspace, address = outside.workspace, seen.activation.address
-    if address is None:
-        raise PermanentError("its activation has no address to go back to", reason="address-missing")
     with outside.house.database.transaction() as session:
         fresh = workspaces.by_id(session, workspace.id, lock=True)
         if fresh is not None and fresh.ordered:
@@ -74,7 +71,8 @@ def republish(outside: Outside, seen: Seen) -> Workspace | None:
         operations.event(session, workspace.operation_id, step="republish", message="Traffic came: it stays awake")
         operations.finish(session, workspace.operation_id, state="cancelled")
         note(session, workspace, "workspace.sleep-met-traffic", changed)
-        routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=address)
+        if address is not None:
+            routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=address)
         return changed
 
 

@@ -1,4 +1,6 @@
-"""Steps that bring a workspace up: database, login and process, health, route."""
+"""Steps that bring a workspace up: database, login and process, health, route; and back when it was lost."""
+
+import structlog
 
 from innkeeper.control.outside import Outside
 from innkeeper.control.steps.common import Wait, note, ours, tell
@@ -9,6 +11,8 @@ from innkeeper.model.observed import Life
 from innkeeper.model.plan import Seen, Step
 from innkeeper.model.workspace import State, Workspace
 from innkeeper.store import activations, clock, operations, routes, workspaces
+
+log = structlog.get_logger()
 
 STARTING = "The application is starting"
 
@@ -58,6 +62,24 @@ def await_health(outside: Outside, seen: Seen) -> Workspace | None:
         message = f"the application did not become healthy {where} within {limit:.0f} s: see inn app check"
         raise PermanentError(f"{message}{' | ' + runtime.tail if runtime.tail else ''}", reason="never-healthy")
     raise Wait(0.003 if running < 2 else 0.05, hold=running < 10)  # noqa: PLR2004 - seconds; a slow start gives the worker back
+
+
+def close_route(outside: Outside, seen: Seen) -> Workspace | None:
+    """Awake, but not where its route leads: requests are held until it is published again, open streams are not cut.
+
+    What its runtime puts in its place has its own time to become healthy, counted from here.
+    """
+    workspace = outside.workspace
+    with outside.house.database.transaction() as session:
+        changed = workspaces.record(session, workspace, attempts=workspace.attempts)
+        if changed is None:
+            return None
+        activations.lost(session, workspace.activation)
+        message = f"It is not at {seen.route.address} any more: new requests are held"
+        tell(session, workspace, Step.CLOSE_ROUTE, message)
+        routes.withdraw(session, workspace_id=workspace.id, close_in=None)
+        log.warning("route.closed", workspace=workspace.id, address=str(seen.route.address))
+        return changed
 
 
 def publish(outside: Outside, seen: Seen) -> Workspace | None:

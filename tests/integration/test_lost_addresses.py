@@ -1,0 +1,179 @@
+"""An awake workspace whose pod is taken away: no request goes to the address it left, maybe another tenant's by now.
+
+The local runtime is looked at through one that says of an activation what a cluster says while a pod is replaced.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from innkeeper.control import explain, sweeps
+from innkeeper.control.house import House
+from innkeeper.model.lifecycle import Request
+from innkeeper.model.observed import Life, RuntimeObservation
+from innkeeper.model.workspace import ActivationRef, Address, Route
+from innkeeper.ports import ActivationSpec, Runtime
+from innkeeper.store import activations, routes, traffic
+from support import house as h
+from support.clusters import OneRuntime
+from support.faults import Kind, Point
+from support.invariants import violations
+from support.scenarios import Stage, no_wakes_wait
+
+STARTING = RuntimeObservation(Life.STARTING, message="its pod was taken away; another one is on its way")
+GONE = RuntimeObservation(Life.EXITED, reason="evicted", message="its pod was evicted")
+ELSEWHERE = RuntimeObservation(Life.RUNNING, address=Address("127.0.0.9", 1))
+"""Where nothing listens: it is there, and not healthy."""
+
+
+class Replacing:
+    """A runtime that says ``instead`` of what is so."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.instead: RuntimeObservation | None = None
+        self.started: list[ActivationRef] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._runtime, name)
+
+    def start(self, spec: ActivationSpec) -> None:
+        self.started.append(spec.ref)
+        self._runtime.start(spec)
+
+    def observe(self, ref: ActivationRef) -> RuntimeObservation:
+        return self.instead or self._runtime.observe(ref)
+
+
+@pytest.fixture
+def replacing(house: House) -> Replacing:
+    return Replacing(h.runtime(house))
+
+
+@pytest.fixture
+def house_(house: House, replacing: Replacing) -> House:
+    runtime: Runtime = replacing  # type: ignore[assignment]
+    return replace(house, runtimes=OneRuntime(runtime))
+
+
+@pytest.fixture
+def acme(stage: Stage, house_: House) -> Stage:
+    """Awake, and seen by workers through ``replacing``."""
+    stage.awake()
+    stage.house = house_
+    stage.crew.house = house_
+    stage.crew.__post_init__()
+    return stage
+
+
+def route(stage: Stage) -> Route:
+    with stage.house.database.transaction() as session:
+        found = routes.by_workspace(session, stage.workspace.id)
+    assert found is not None
+    return found
+
+
+def generations(stage: Stage) -> list[int]:
+    with stage.house.database.transaction() as session:
+        return [one.generation for one in activations.of_workspace(session, stage.workspace.id)]
+
+
+def rounds(stage: Stage, number: int = 3) -> None:
+    for _ in range(number):
+        stage.crew.round()
+
+
+def settle(stage: Stage) -> None:
+    stage.crew.until(lambda: stage.state == "active" and route(stage).status == "awake" and stage.at_rest())
+    found = violations(stage.site.look(), at_rest=True)
+    assert not found, found
+
+
+@pytest.mark.parametrize("seen", [STARTING, GONE, RuntimeObservation(Life.ABSENT), ELSEWHERE])
+def test_requests_are_held_until_its_replacement_is_healthy(
+    acme: Stage, replacing: Replacing, seen: RuntimeObservation
+):
+    before = route(acme)
+    assert before.status == "awake"
+    replacing.instead = seen
+    rounds(acme)
+    closed = route(acme)
+    assert (closed.status, closed.address, closed.refusal, closed.close_after) == ("asleep", None, None, None)
+    with acme.house.database.transaction() as session:
+        told = explain.why(session, acme.workspace)
+    assert "held" in {fact.what for fact in told.facts}
+    # A held request asks for a wake every second: nothing second is begun, nothing is refused.
+    acme.gateway.wake(acme.workspace.id)
+    rounds(acme)
+    assert (acme.state, route(acme).status, generations(acme)) == ("active", "asleep", [1])
+    assert no_wakes_wait(acme)
+
+    replacing.instead = None
+    settle(acme)
+    assert (route(acme).address, generations(acme)) == (before.address, [1])
+    assert acme.workspace.problem is None
+
+
+def test_a_process_that_goes_on_keeps_its_route(acme: Stage, replacing: Replacing):
+    version = route(acme).version
+    sweeps.watch_the_awake(acme.house)
+    rounds(acme)
+    assert route(acme).version == version
+    with acme.house.database.transaction() as session:
+        session.execute("UPDATE workspaces SET due_real_at = clock_timestamp()")
+    rounds(acme)
+    assert route(acme).version == version
+
+
+@pytest.mark.parametrize("kind", [Kind.DIE_BEFORE, Kind.DIE_AFTER])
+def test_a_worker_that_dies_at_it_is_followed(acme: Stage, replacing: Replacing, kind: Kind):
+    replacing.instead = STARTING
+    fired: list[Point] = []
+
+    def choose(point: Point, possible: tuple[Kind, ...]) -> Kind | None:
+        if not fired and point.call.endswith("close_route") and kind in possible:
+            fired.append(point)
+            return kind
+        return None
+
+    acme.faults.choose = choose
+    rounds(acme)
+    assert fired
+    acme.crew.until(lambda: route(acme).status == "asleep")
+    acme.peace()
+    replacing.instead = None
+    settle(acme)
+
+
+def test_an_order_in_the_very_moment_is_obeyed(acme: Stage, replacing: Replacing):
+    replacing.instead = STARTING
+    asked: list[str] = []
+
+    def choose(point: Point, possible: tuple[Kind, ...]) -> Kind | None:
+        if not asked and point.call == "step:close-route":
+            asked.append(h.ask(acme.house, "acme", Request.SUSPEND).id)
+        return None
+
+    acme.faults.choose = choose
+    acme.crew.until(lambda: acme.state == "deactivated")
+    assert asked
+    assert (route(acme).status, route(acme).refusal) == ("refused", "suspended")
+
+
+def test_traffic_that_meets_an_idle_sleep_meanwhile_does_not_open_the_address_again(acme: Stage, replacing: Replacing):
+    replacing.instead = STARTING
+    acme.crew.until(lambda: route(acme).status == "asleep")
+    with acme.house.database.transaction() as session:
+        session.execute(
+            "UPDATE workspaces SET state = 'deactivating', ordered = false, decided_at = business_now(),"
+            " last_traffic_at = business_now() - interval '49 hours', due_real_at = clock_timestamp()"
+        )
+    acme.gateway.wake(acme.workspace.id)
+    acme.crew.until(lambda: acme.state == "active")
+    rounds(acme)
+    assert route(acme).status == "asleep"
+    with acme.house.database.transaction() as session:
+        assert not traffic.wake_requests(session)
+    replacing.instead = None
+    acme.crew.until(lambda: route(acme).status == "awake")
+    assert generations(acme) == [1]
