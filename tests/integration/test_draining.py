@@ -4,7 +4,9 @@ Two clusters, each a local runtime with a folder and ports of its own.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from innkeeper.control import clusters as verbs
@@ -14,8 +16,9 @@ from innkeeper.model.errors import Conflict
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import Cluster, Customer, Operation
-from innkeeper.store import activations, clusters
+from innkeeper.store import activations, clusters, routes
 from innkeeper.store import operations as operation_rows
+from innkeeper.store.session import Session
 from support import house as h
 from support.asking import asking, working
 from support.clusters import CLUSTER, SECOND
@@ -205,6 +208,11 @@ def test_the_room_that_was_there_has_gone_when_it_arrives(
     with house.database.transaction() as session:
         assert session.execute("SELECT refusal FROM routes").fetchone() == {"refusal": "no-capacity"}
         facts = {fact.what for fact in explain.why(session, moved).facts}
+        version = routes.by_workspace(session, moved.id)
+    for _ in range(3):  # looked at every second: gateways are told once
+        draining.step(house)
+    with house.database.transaction() as session:
+        assert routes.by_workspace(session, moved.id) == version
         verbs.uncordon(session, actor="test", id_or_name=second.id)
     assert {"moving", "no-capacity"} <= facts
     h.drive(house, until=lambda: h.state_of(house, "acme") == "active")
@@ -272,6 +280,68 @@ def test_a_cancelled_drain_leaves_the_rest_and_the_cluster_cordoned(
         h.work(house)
     assert (h.state_of(house, "acme"), cluster_of(house, "acme")) == ("active", CLUSTER.id)
     assert (h.operation(house, asked.id).state, state(house, CLUSTER)) == ("cancelled", "cordoned")
+
+
+@pytest.mark.parametrize("looked", ["left_on", "apps_on"])
+def test_who_uncordons_while_the_drain_looks_is_not_undone(  # noqa: PLR0917 - fixtures come by name
+    house: House,
+    gateway: TableGateway,
+    customer: Customer,
+    second: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    looked: str,
+):
+    if looked == "apps_on":
+        put_on(house, CLUSTER, lambda: awake(house, customer, "acme"))
+    asked = drain(house)
+    real: Callable[[Session, str], object] = getattr(clusters, looked)
+
+    def look(session: Session, cluster_id: str) -> object:
+        found = real(session, cluster_id)
+        with house.database.transaction() as other:
+            verbs.uncordon(other, actor="test", id_or_name=CLUSTER.id)
+        return found
+
+    monkeypatch.setattr(clusters, looked, look)
+    draining.step(house)
+    assert (state(house, CLUSTER), h.operation(house, asked.id).state) == ("open", "cancelled")
+    if looked == "apps_on":
+        assert h.state_of(house, "acme") == "active"
+
+
+def test_who_cancels_a_drain_at_its_end_meets_it_without_a_deadlock(house: House, second: Cluster, state_dsns: Dsns):
+    asked = drain(house)
+    with ThreadPoolExecutor(1) as pool:
+        with house.database.transaction() as session:
+            verbs.find(session, CLUSTER.id, lock=True)  # as whoever cancels begins
+            stepping = pool.submit(draining.step, house)
+            eventually(lambda: waits_for_a_lock(state_dsns))
+            draining.stop(session, actor="test", operation=asked)
+        stepping.result()
+    assert (state(house, CLUSTER), h.operation(house, asked.id).state) == ("cordoned", "cancelled")
+
+
+def waits_for_a_lock(dsns: Dsns) -> bool:
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(dsns.superuser) as looking:
+        return looking.execute(query).fetchone() is not None
+
+
+def test_a_mark_left_by_the_version_before_wakes_nobody_who_falls_asleep(
+    house: House, gateway: TableGateway, customer: Customer
+):
+    awake(house, customer, "acme")
+    with house.database.transaction() as session:
+        # It has woken one that was moving, without a word of that, and put it to sleep for want of traffic.
+        session.execute(
+            "UPDATE workspaces SET moving = true, state = 'deactivating', decided_at = business_now(),"
+            " due_real_at = clock_timestamp()"
+        )
+    h.drive(house, until=lambda: h.state_of(house, "acme") != "deactivating")
+    for _ in range(3):
+        h.work(house)
+    found = h.read(house, "acme")
+    assert (found.state.value, found.moving, found.generation) == ("deactivated", False, 1)
 
 
 def test_the_move_of_one_workspace_is_not_cancelled_alone(

@@ -76,7 +76,7 @@ def step(house: House) -> None:
     for cluster_id, operation_id in draining:
         with house.database.transaction() as session:
             if clusters.take_drain(session, cluster_id, operation_id):
-                _drain(session, verbs.find(session, cluster_id), operation_id)
+                _drain(session, cluster_id, operation_id)
 
 
 def wake(
@@ -93,13 +93,7 @@ def wake(
     except NoCapacity as refusal:
         _stopped(session, before, workspace)
         operations.event(session, operation_id, step="wait", message=f"No room now: {refusal}")
-        routes.refuse(
-            session,
-            workspace_id=workspace.id,
-            refusal=refusal.slug,
-            retry_after=NO_CAPACITY_RETRY,
-            lasting=False,
-        )
+        _refuse(session, workspace, refusal)
         return workspace
     target = lifecycle.next_state(workspace.slug, workspace.state, Request.WAKE)
     columns |= {"state": target.value, "operation_id": operation_id, "problem": None, "attempts": 0}
@@ -113,6 +107,16 @@ def wake(
     if route is not None and route.status is RouteStatus.REFUSED:
         routes.sleep(session, workspace_id=workspace.id)
     return changed
+
+
+def _refuse(session: Session, workspace: Workspace, refusal: NoCapacity) -> None:
+    """Unless it is refused for that already: it is looked at every second, and each change goes to all gateways."""
+    route = routes.by_workspace(session, workspace.id)
+    if route is not None and route.status is RouteStatus.REFUSED and route.refusal == refusal.slug:
+        return
+    routes.refuse(
+        session, workspace_id=workspace.id, refusal=refusal.slug, retry_after=NO_CAPACITY_RETRY, lasting=False
+    )
 
 
 def _stopped(session: Session, before: Workspace | None, after: Workspace) -> None:
@@ -131,14 +135,22 @@ def _wake_again(session: Session, workspace_id: str, box: SecretBox) -> None:
         make_due(session, workspace_id)
 
 
-def _drain(session: Session, cluster: Cluster, operation_id: str) -> None:
-    left = clusters.left_on(session, cluster.id)
+def _drain(session: Session, cluster_id: str, operation_id: str) -> None:
+    left = clusters.left_on(session, cluster_id)
+    room = AT_ONCE - clusters.on_their_way(session, kind=MOVE)
+    apps = clusters.apps_on(session, cluster_id) if room > 0 else []
+    if left and not apps:
+        operations.event(session, operation_id, step="drain", message=_words(left))
+        return
+    # Only now, since every wake waits for the row, and before the operation's, as who stops or uncordons locks them:
+    # what a person asked for meanwhile is not undone.
+    cluster = verbs.find(session, cluster_id, lock=True)
+    if clusters.drain_operation(session, cluster_id) != operation_id:
+        return
     if not left:
         _end(session, cluster, operation_id, actor=SYSTEM, state="done", to="cordoned")
         return
     operations.event(session, operation_id, step="drain", message=_words(left))
-    room = AT_ONCE - clusters.on_their_way(session, kind=MOVE)
-    apps = clusters.apps_on(session, cluster.id) if room > 0 else []
     for app_id in apps:
         room -= _move_some(session, cluster, operation_id, app_id=app_id, room=room)
 

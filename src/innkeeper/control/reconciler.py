@@ -168,7 +168,7 @@ class Reconciler:
             if gives_up:
                 now = clock.now(session)
                 state = lifecycle.after(workspace.state, Event.FAILED).value
-                columns |= {"state": state, "ordered": True, "decided_at": now.business}
+                columns |= {"state": state, "ordered": True, "moving": False, "decided_at": now.business}
             changed = workspaces.record(session, workspace, **columns)
             if changed is None:
                 return None

@@ -102,6 +102,8 @@ def close_login(outside: Outside, seen: Seen) -> Workspace | None:
 
 def finish_sleep(outside: Outside, seen: Seen) -> Workspace | None:
     workspace = outside.workspace
+    # Not ordered: a worker of a version that does not know of moves has woken it since.
+    moves = workspace.moving and workspace.ordered
     problem = workspace.problem if start_failed(workspace.problem) else None
     with outside.house.database.transaction() as session:
         now = clock.now(session)
@@ -117,14 +119,15 @@ def finish_sleep(outside: Outside, seen: Seen) -> Workspace | None:
             idle_due_at=None,
             ordered=False,
             decided_at=None,
-            operation_id=workspace.operation_id if workspace.moving else None,
+            moving=moves,
+            operation_id=workspace.operation_id if moves else None,
             problem=problem,
             attempts=0,
         )
         if changed is None:
             return None
         activations.stopped(session, workspace.activation)
-        if changed.moving:
+        if moves:
             return draining.wake(session, changed, box=outside.house.box, before=workspace)
         error = None if problem is None else {"type": problem.reason, "detail": problem.message}
         tell(session, workspace, Step.FINISH_SLEEP, "It sleeps: its process is gone, its data are kept")

@@ -91,6 +91,7 @@ def publish(outside: Outside, seen: Seen) -> Workspace | None:
     with outside.house.database.transaction(pipelined=True) as session:
         now = clock.now(session)
         columns: dict[str, object] = {"state": State.ACTIVE.value, "problem": None, "attempts": 0, "operation_id": None}
+        columns["moving"] = False  # left by a worker of a version that does not know of moves and has woken it
         if risen:
             columns["state"] = lifecycle.after(workspace.state, Event.READY).value
             columns |= {"activated_at": now.business, "deactivated_at": None}
