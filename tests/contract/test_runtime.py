@@ -54,6 +54,10 @@ class Bench(ABC):
     def spec(self, ref: ActivationRef, app: App, *, secrets: dict[str, str] | None = None) -> ActivationSpec:
         return activation_spec(ref, app, secrets=secrets)
 
+    def removed(self, ref: ActivationRef) -> None:
+        """What has ended is removed at once."""
+        assert self.runtime.remove(ref)
+
 
 @dataclass(frozen=True)
 class Processes(Bench):
@@ -102,6 +106,10 @@ class Containers(Bench):
 
     def spec(self, ref: ActivationRef, app: App, *, secrets: dict[str, str] | None = None) -> ActivationSpec:
         return activation_spec(ref, app, values=KUBERNETES_VALUES, secrets=secrets)
+
+    def removed(self, ref: ActivationRef) -> None:
+        """A cluster takes its time to take objects away."""
+        eventually(lambda: self.runtime.remove(ref), timeout=60)
 
 
 @pytest.fixture(params=["processes", pytest.param("kubernetes", marks=pytest.mark.cluster)])
@@ -357,7 +365,7 @@ def test_after_remove_nothing_is_left_and_it_never_starts_again(bench: Bench):
     app = bench.app("pass")
     bench.runtime.start(bench.spec(bench.first, app))
     ended(bench.runtime, bench.first)
-    eventually(lambda: bench.runtime.remove(bench.first), timeout=60)
+    bench.removed(bench.first)
     assert bench.runtime.remove(bench.first)
     assert list(bench.runtime.inventory()) == []
     assert bench.runtime.observe(bench.first) == RuntimeObservation(Life.ABSENT)

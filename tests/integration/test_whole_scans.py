@@ -21,6 +21,8 @@ MANY = 100_000
 BIG = ("workspaces", "activations", "routes")
 SMALL = ("streams", "awaited")
 """Their tables are empty here, so that the planner may read them whole."""
+LIVING = ("activations_living", "activations_by_cluster")
+"""Those without what is absent: activations_pkey holds every life there ever was."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 _CHANGES = "SELECT r.workspace_id FROM route_clock c LEFT JOIN routes r ON r.version > %s"
@@ -73,16 +75,16 @@ def explained(state_dsns: Dsns) -> Iterator[Explained]:
 
 def test_hot_statements_read_no_big_table_whole(explained: Explained):
     with_session: Any = explained
-    hot: dict[str, tuple[str, Callable[[], object]]] = {
+    hot: dict[str, tuple[str | tuple[str, ...], Callable[[], object]]] = {
         "claim": ("workspaces_due", lambda: leases.claim(with_session, owner="w", limit=8)),
         "renewal": ("workspaces_pkey", lambda: leases.renew(with_session, owner="w", ids=["w1", "w2"])),
         "nudge": ("workspaces_", lambda: leases.nudge_deactivating(with_session)),
         "idle sweep": ("workspaces_idle", lambda: sweeps.take_idle(with_session, limit=50, now=NOW)),
         "notices": ("workspaces_retention", lambda: sweeps.take_notices(with_session, limit=50, now=NOW)),
         "purges": ("workspaces_retention", lambda: sweeps.take_purges(with_session, limit=50, now=NOW)),
-        "watch": ("activations_", lambda: activations.ready_ones(with_session)),
+        "watch": (LIVING, lambda: activations.ready_ones(with_session)),
         "removal": ("activations_due", lambda: activations.take_due(with_session, limit=50)),
-        "drift": ("activations_", lambda: activations.living(with_session)),
+        "drift": (LIVING, lambda: activations.living(with_session)),
         "placement": ("activations_by_cluster", lambda: clusters.loads(with_session)),
         "next instant": (
             "workspaces_retention",
@@ -105,6 +107,8 @@ def test_hot_statements_read_no_big_table_whole(explained: Explained):
         explained.plans.clear()
         run()
         plan = "\n".join(explained.plans)
-        if (index not in plan and name not in SMALL) or any(f"Seq Scan on {table}" in plan for table in BIG):
+        allowed = (index,) if isinstance(index, str) else index
+        used = any(one in plan for one in allowed)
+        if (not used and name not in SMALL) or any(f"Seq Scan on {table}" in plan for table in BIG):
             wrong[name] = plan
     assert wrong == {}
