@@ -18,7 +18,7 @@ from innkeeper.admin.checks import CheckRunner
 from innkeeper.control import checks
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
-from innkeeper.model.workspace import ActivationRef, Customer, TenantDatabase
+from innkeeper.model.workspace import ActivationRef, Customer, Instance, TenantDatabase
 from innkeeper.ports import ActivationSpec
 from innkeeper.store import instances
 from innkeeper.store.locks import held
@@ -34,7 +34,15 @@ SAMPLE = Path(innkeeper.sample.__file__).with_name("app.yaml")
 
 
 @pytest.fixture
-def whole(house: House, tmp_path: Path) -> Iterator[Admin]:
+def emptied(house: House, pool_instance: Instance) -> None:
+    """The instance without what earlier tests on the same server left there: these tests look at all of it."""
+    server = house.servers.server(pool_instance)
+    for left in server.inventory():
+        server.drop_database(TenantDatabase.of(left, connections=1), fence=2**62)
+
+
+@pytest.fixture
+def whole(house: House, emptied: None, tmp_path: Path) -> Iterator[Admin]:
     """An admin API that reaches the runtime and the instances."""
     with admin_on(
         house.database,

@@ -39,7 +39,8 @@ _SERVER = f"""
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        print(self.connection.getsockname()[0], self.path, flush=True)
+        sys.stdout.write(f"{{self.connection.getsockname()[0]}} {{self.path}}\\n")
+        sys.stdout.flush()
         self.send_response(200)
         self.send_header("Content-Length", "7")
         self.end_headers()
@@ -49,7 +50,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     def get_request(self):
         connection, address = super().get_request()
-        print(connection.getsockname()[0], "connected", flush=True)
+        sys.stdout.write(f"{{connection.getsockname()[0]}} connected\\n")
+        sys.stdout.flush()
         return connection, address
 Server(("0.0.0.0", {PORT}), Handler).serve_forever()
 """
@@ -63,8 +65,9 @@ class Outside:
 
     def seen(self, address: str) -> list[str]:
         """What arrived at one of the two addresses: "connected", or a path that was asked for."""
-        lines = (line.split(" ", 1) for line in self.log.read_text().splitlines())
-        return [what for at, what in lines if at == address]
+        whole, _, _ = self.log.read_text().rpartition("\n")  # a line may be on its way
+        lines = (line.partition(" ") for line in whole.splitlines())
+        return [what for at, _, what in lines if at == address]
 
 
 def unavailable(cluster: TestCluster) -> str:
