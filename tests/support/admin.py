@@ -149,9 +149,11 @@ def admin_on(
         local=local,
     )
     app = create_admin(services)
-    with TestClient(app, base_url="http://admin.localhost", raise_server_exceptions=False) as client:
-        yield Admin(database, services, app, client)
-    signals.close()
+    try:
+        with TestClient(app, base_url="http://admin.localhost", raise_server_exceptions=False) as client:
+            yield Admin(database, services, app, client)
+    finally:
+        signals.close()
 
 
 @contextmanager

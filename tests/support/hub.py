@@ -20,12 +20,14 @@ from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
 from innkeeper.control import apps, clusters, instances
 from innkeeper.hub.app import create_hub
+from innkeeper.hub.feed import CHANNEL
 from innkeeper.hub.services import HubServices, HubSettings
 from innkeeper.model.domain import Domain
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import State, Workspace
 from innkeeper.store import operations, workspaces
 from innkeeper.store.session import Database
+from innkeeper.store.signals import Signals
 from support.issuer import CLIENT_ID, CLIENT_SECRET, Issuer, running_issuer
 
 ORIGIN = "https://hub.test"
@@ -156,16 +158,22 @@ def running_hub(database: Database, folder: Path, issuer: Issuer) -> Generator[H
     settings = HubSettings(public_url=ORIGIN, issuer=issuer.url)
     issuer.redirect_uris.add(settings.callback)
     provider = OidcProvider(OidcSettings(issuer.url, CLIENT_ID, CLIENT_SECRET))
+    # Its own would be closed by the lifespan, which a test client does not run.
+    signals = Signals(database, (CHANNEL,))
     services = HubServices(
         database=database,
         identity=provider,
         box=KeyFile.create(folder / "keys"),
         domain=Domain("apps.test"),
         settings=settings,
+        signals=signals,
     )
     furnish(database)
-    yield Hub(create_hub(services), services, issuer)
-    provider.close()
+    try:
+        yield Hub(create_hub(services), services, issuer)
+    finally:
+        signals.close()
+        provider.close()
 
 
 @pytest.fixture
