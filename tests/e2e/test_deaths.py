@@ -80,7 +80,7 @@ class Work:
         stack.create(drop)
         self.before = {slug: stack.actions(slug) for slug in (wake, drop, gone)} | {new: []}
         stack.inn("breaker", "reset", "--yes")
-        with stack.paused(stack.pid("worker")):
+        with stack.worker_paused():
             self.operations[wake] = stack.verb(wake, "wake")
             self.operations[drop] = stack.verb(drop, "deactivate")
             stack.verb(gone, "release")

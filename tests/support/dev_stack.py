@@ -130,6 +130,26 @@ class Stack:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def worker_paused(self) -> Generator[None]:
+        """The worker paused between two transactions: in the middle of one it would keep others from its locks."""
+        pid = self.pid("worker")
+        busy = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'innkeeper worker' AND xact_start IS NOT NULL"
+
+        with contextlib.ExitStack() as stack:
+
+            def caught() -> bool:
+                attempt = stack.enter_context(contextlib.ExitStack())
+                attempt.enter_context(self.paused(pid))
+                with self.state_connection() as connection:
+                    if connection.execute(busy).fetchone() is None:
+                        return True
+                attempt.close()
+                return False
+
+            eventually(caught)
+            yield
+
     @property
     def local(self) -> Local:
         return Local(DataDirectory(self.data), self.port)
