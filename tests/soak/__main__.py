@@ -1,4 +1,7 @@
-"""Prints what `make soak` has reached: ``python tests/soak``."""
+"""Prints what `make soak` has reached: ``python tests/soak``.
+
+A unit of work is reached only when nothing was lost, doubled, foreign, orphaned or stuck in it.
+"""
 
 import sys
 from pathlib import Path

@@ -25,11 +25,9 @@ def test_seed(stage: Stage, unit: str):
     stage.schedule.kinds, stage.schedule.share = (DEATHS, 1.0) if int(seed) % 2 else ((*DEATHS, *TROUBLES), 0.5)
     with Progress().unit(SECTION, unit, of=UNITS) as reached:
         scenario.play(stage)
-        # No orphan, or an invariant would have said so; nothing stuck, or it would not have come to rest in a minute.
+        # A unit that is reached left no orphan and nothing stuck: play() fails on either.
         reached |= {
             "points": len(stage.schedule.points),
             "faults": len(stage.schedule.fired),
             "deaths": stage.crew.deaths,
-            "orphans": 0,
-            "stuck": 0,
         }

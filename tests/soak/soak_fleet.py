@@ -96,7 +96,7 @@ def test_nothing_happens(fleet: Stage, unit: str):
         with psycopg.connect(stage.site.state_dsn) as state:
             states = dict(state.execute("SELECT state, count(*) FROM workspaces GROUP BY 1").fetchall())
         assert states == {"active": FLEET, "deactivated": FLEET}
-        reached |= {"workspaces": 2 * FLEET, "deactivations": 0, "purges": 0}
+        reached |= {"workspaces": 2 * FLEET}
 
 
 @pytest.mark.timeout(600)

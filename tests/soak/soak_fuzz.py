@@ -24,4 +24,4 @@ def test_batch(served_admin: Served, unit: str):
             sent, wrong = fuzz(served_admin, requests=BATCH * 6 // 5, starting_from=number)
             assert wrong == [], f"{len(wrong)} of {sent.total()} requests:\n" + "\n".join(wrong)
             number, requests = number + len(UNITS), requests + sent.total()
-        reached |= {"requests": requests, "unintended 5xx": 0}
+        reached |= {"requests": requests}

@@ -79,4 +79,5 @@ def test_batch(unit: str, tmp_path: Path):
 
         eventually(rests, timeout=120, describe=lambda: found)
         assert not any(worker.gone() for worker in both), "a worker must outlive the servers"
-        reached |= {"operations": done, "kills": kills, "duplicates": 0, "orphans": 0, "stuck": 0}
+        # No duplicate, no orphan, nothing stuck: rests() would have said so.
+        reached |= {"operations": done, "kills": kills}

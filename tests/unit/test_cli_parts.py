@@ -45,6 +45,17 @@ def test_a_table_for_pipes_is_aligned_and_never_cut(capsys: pytest.CaptureFixtur
     assert lines == ["A" + " " * 301 + "B", "x" * 300 + "  -", "y" + " " * 301 + "1"]
 
 
+def test_an_object_in_an_object_is_shown_in_lines_of_its_own(capsys: pytest.CaptureFixture[str]):
+    output.show(output.Form.TABLE, {"open": False, "sleeps": {"paused_since": None, "recent": 3}, "nothing": {}})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "open                 no",
+        "sleeps paused since  -",
+        "sleeps recent        3",
+        "nothing              {}",
+    ]
+
+
 def test_server_sent_events_are_read_whatever_is_between():
     lines = [
         ": a comment", "", 'data: {"n": 1}', "event: step", "id: 1", "", ":keepalive", "", "event: end", "id:1",

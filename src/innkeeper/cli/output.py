@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, cast
 
@@ -82,6 +82,17 @@ def _table(rows: Sequence[Json], columns: Sequence[str]) -> None:
 
 
 def _card(value: Json) -> None:
-    width = max((len(name) for name in value), default=0)
-    for name, content in value.items():
-        sys.stdout.write(f"{name.replace('_', ' '):<{width}}  {text(content)}\n")
+    lines = list(_lines(value))
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, content in lines:
+        sys.stdout.write(f"{name:<{width}}  {text(content)}\n")
+
+
+def _lines(value: Json, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """A line for each value; an object in an object lends its name to its own: "sleeps paused"."""
+    for key, content in value.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(content, dict) and content:
+            yield from _lines(cast("Json", content), f"{name} ")
+        else:
+            yield name, content
