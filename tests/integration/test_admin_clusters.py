@@ -123,6 +123,26 @@ def test_the_same_key_registers_once(reaching: Admin):
     assert len(reaching.audit("cluster.add")) == 2
 
 
+def test_a_repeated_request_does_not_ask_a_cluster_that_does_not_answer_any_more(reaching: Admin, answers: Answers):
+    first = reaching.post("/v1/clusters", BODY, idempotency_key="k")
+    answers.says = TemporaryError("cluster west: its API server does not answer")
+    asked = len(answers.asked)
+    again = reaching.post("/v1/clusters", BODY, idempotency_key="k")
+    assert (again.status_code, again.content, again.headers["location"]) == (
+        first.status_code,
+        first.content,
+        first.headers["location"],
+    )
+    assert (again.headers["idempotency-replayed"], len(answers.asked)) == ("true", asked)
+    other = reaching.post("/v1/clusters", BODY | {"name": "east"}, idempotency_key="k")
+    assert (other.status_code, other.json()["type"].rsplit("/", 1)[1]) == (409, "idempotency-mismatch")
+    assert reaching.post("/v1/clusters", BODY, scope="operate", idempotency_key="k").status_code == 403
+    # The control: a new key asks it, and is free again after the refusal.
+    assert reaching.post("/v1/clusters", BODY, idempotency_key="k2").status_code == 503
+    answers.says = ClusterReport((1, 37))
+    assert reaching.post("/v1/clusters", BODY | {"name": "east"}, idempotency_key="k2").status_code == 201
+
+
 def test_cordon_uncordon_and_a_stale_etag(reaching: Admin):
     reaching.post("/v1/clusters", BODY)
     etag = reaching.get("/v1/clusters/west").headers["etag"]

@@ -36,6 +36,9 @@ _KEY_MAX = 255
 _LOCK_TIMEOUT = "10s"
 """A request that waits longer for a row (or for the twin with its idempotency key) answers 503."""
 
+_NOT_YET = Response()
+"""No answer: the key is new."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -85,6 +88,20 @@ class Call:
             return self._keyed(session, caller.actor, key, effect)
 
         return self._run(self.services.database.transaction(), act)
+
+    def answered(self) -> Response | None:
+        """What this request's idempotency key was answered before, if anything; who may not ask is refused.
+
+        For what asks the outside before its effect: a repeated request must not depend on whether that answers now.
+        """
+        key = self._idempotency_key()
+
+        def act(session: Session, caller: Caller) -> Reply | Response:
+            before = None if key is None else self._before(session, caller.actor, key)
+            return _NOT_YET if before is None else before
+
+        found = self._run(self.services.database.reading(), act)
+        return None if found is _NOT_YET else found
 
     def admit(self) -> Caller:
         """Who asks, if they may; ``Unauthenticated`` or ``Forbidden`` otherwise. For answers that are streamed."""
@@ -151,14 +168,21 @@ class Call:
         box, context = self.services.box, idempotency.context(actor, key)
         before = idempotency.claim(session, actor=actor, key=key, request_hash=self._fingerprint())
         if before is not None:
-            body = box.open(before.body, context=context)
-            headers = dict(before.headers) | {"Idempotency-Replayed": "true"}
-            return Response(body, status_code=before.status, headers=headers, media_type="application/json")
+            return self._again(before, actor, key)
         response = respond(effect(session, actor))
         sealed = box.seal(bytes(response.body), context=context)
         kept = {name: value for name, value in response.headers.items() if name in ("location", "etag")}
         idempotency.record(session, actor=actor, key=key, answer=Answer(response.status_code, kept, sealed))
         return response
+
+    def _before(self, session: Session, actor: str, key: str) -> Response | None:
+        before = idempotency.answered(session, actor=actor, key=key, request_hash=self._fingerprint())
+        return None if before is None else self._again(before, actor, key)
+
+    def _again(self, before: Answer, actor: str, key: str) -> Response:
+        body = self.services.box.open(before.body, context=idempotency.context(actor, key))
+        headers = dict(before.headers) | {"Idempotency-Replayed": "true"}
+        return Response(body, status_code=before.status, headers=headers, media_type="application/json")
 
     def _idempotency_key(self) -> str | None:
         key = self.request.headers.get("idempotency-key")

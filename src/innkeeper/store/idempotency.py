@@ -7,7 +7,6 @@ uncommitted row: if that commits, the second finds its answer; if it is rolled b
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
 
 from psycopg.types.json import Jsonb
 
@@ -41,14 +40,21 @@ def claim(session: Session, *, actor: str, key: str, request_hash: bytes) -> Ans
         " NOTHING RETURNING 1 AS one",
         (actor, key, request_hash),
     ).fetchone()
-    if taken is not None:
+    return None if taken is not None else answered(session, actor=actor, key=key, request_hash=request_hash)
+
+
+def answered(session: Session, *, actor: str, key: str, request_hash: bytes) -> Answer | None:
+    """The answer that the key had before, None if it is new (or its first request has not been answered yet).
+
+    ``IdempotencyMismatch`` when it was used with another request.
+    """
+    row = session.execute(
+        "SELECT request_hash, status, headers, body FROM idempotency"
+        " WHERE actor = %s AND key = %s AND created_real_at >= clock_timestamp() - %s",
+        (actor, key, KEPT),
+    ).fetchone()
+    if row is None:
         return None
-    row = cast(
-        "dict[str, Any]",
-        session.execute(
-            "SELECT request_hash, status, headers, body FROM idempotency WHERE actor = %s AND key = %s", (actor, key)
-        ).fetchone(),
-    )
     if bytes(row["request_hash"]) != request_hash:
         raise IdempotencyMismatch("this Idempotency-Key was used with another request: use a new key", key=key)
     return Answer(row["status"], row["headers"], bytes(row["body"]))
