@@ -145,6 +145,11 @@ def test_each_check_finds_a_planted_violation(street: Stage, subtests: pytest.Su
         "i8_purged_is_for_ever": [
             rows(street, "UPDATE workspaces SET state = 'active' WHERE slug = 'gone'"),
             rows(street, "UPDATE audit SET action = 'workspace.wake' WHERE action = 'workspace.purged'"),
+            rows(
+                street,
+                "UPDATE audit SET action = 'drift.fix', detail = '{\"did\":\"look\"}'"
+                " WHERE action = 'workspace.purged'",
+            ),
         ],
         "i9_every_change_is_told": [
             rows(street, "UPDATE audit SET actor = 'someone' WHERE seq = 3"),

@@ -74,8 +74,12 @@ class Crew:
                 return found
 
     def bury(self) -> None:
-        """The dead worker's leases run out, and with them what it had taken for ten seconds."""
+        """A worker died."""
         self.deaths += 1
+        self.lapse()
+
+    def lapse(self) -> None:
+        """Leases run out that nobody gave back, and with them what was taken for ten seconds."""
         with kept(self.dsn) as state:
             state.execute("UPDATE workspaces SET lease_until_real_at = clock_timestamp() WHERE lease_owner IS NOT NULL")
             state.execute("UPDATE activations SET due_real_at = clock_timestamp() WHERE due_real_at IS NOT NULL")
@@ -124,8 +128,7 @@ class Crew:
             except InnkeeperError as error:
                 # worker.py lets the lease run out.
                 self.failures.append(f"converge: {error}")
-                self.bury()
-                self.deaths -= 1
+                self.lapse()
 
     def _on_step(self, workspace: Workspace, step: Step) -> None:
         self.faults.context = f"{workspace.state} {step}"

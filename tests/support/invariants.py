@@ -147,7 +147,7 @@ def i8_purged_is_for_ever(s: Snapshot) -> Iterator[str]:
     for row in s.audit:
         if row.action == "workspace.purge":
             decided.add(row.target)
-        elif row.target in decided and row.action not in ("workspace.purged", "workspace.retry"):
+        elif row.target in decided and row.action not in ("workspace.purged", "workspace.retry") and not _ends(row):
             yield f"{row.action} of {row.target} after its purge was decided"
     for workspace_id in decided:
         state = s.workspaces[workspace_id]["state"]
@@ -234,6 +234,11 @@ def _generations(s: Snapshot) -> dict[str, set[int]]:
     for process in s.processes:
         found[process.workspace_id].add(process.generation)
     return found
+
+
+def _ends(row: AuditRow) -> bool:
+    """What a purge missed was ended by ``inn drift --fix``."""
+    return row.action == "drift.fix" and json.loads(row.detail)["did"] in ("remove", "drop")
 
 
 def _stopping(s: Snapshot, workspace_id: str) -> bool:

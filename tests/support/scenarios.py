@@ -12,14 +12,15 @@ import pytest
 
 from innkeeper.adapters.keyfile import KeyFile, new_line
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
-from innkeeper.control import appspec, draining, reseal
+from innkeeper.control import appspec, draining, drift, mending, reseal
 from innkeeper.control import clock as clock_verbs
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
-from innkeeper.model.workspace import Customer, Operation, Workspace
-from innkeeper.store import activations, apps, clusters, operations, traffic
+from innkeeper.model.observed import Life
+from innkeeper.model.workspace import Customer, Operation, TenantDatabase, Workspace
+from innkeeper.store import activations, apps, clusters, instances, operations, traffic
 from support import house as h
-from support.activations import SERVER, program
+from support.activations import SERVER, program, spec
 from support.clusters import CLUSTER, SECOND
 from support.crew import Crew
 from support.faults import Faults, Schedule
@@ -27,6 +28,7 @@ from support.invariants import violations
 from support.site import Site
 from support.state import Dsns
 from support.table_gateway import TableGateway
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -262,6 +264,54 @@ def _drained(stage: Stage) -> bool:
     return done and stage.state == "active" and there is not None and there.cluster_id == SECOND.id
 
 
+def _a_stray_of_a_sleeper(stage: Stage) -> None:
+    """Asleep, and yet its ended activation runs: the stop mark, which would refuse that, is lost."""
+    stage.asleep()
+    _plant_process(stage)
+
+
+def _strays_of_a_purged(stage: Stage) -> None:
+    """Purged, and yet its activation runs and its database is there, as if the purge had missed both."""
+    stage.asleep()
+    stage.pass_time(timedelta(days=61))
+    stage.crew.until(lambda: stage.state == "purged" and stage.at_rest())
+    _plant_process(stage)
+    with stage.house.database.transaction() as session:
+        (instance,) = instances.everyone(session)
+    database = TenantDatabase.of(stage.workspace.id, connections=2)
+    stage.house.servers.server(instance).ensure_database(database, fence=stage.workspace.fence)
+
+
+def _plant_process(stage: Stage) -> None:
+    ref = stage.workspace.activation
+    (stage.site.runtime / "workspaces" / ref.workspace_id / "fence").unlink()
+    h.runtime(stage.house).start(spec(ref, program(stage.folder / "tiny", SERVER)))
+    eventually(lambda: h.runtime(stage.house).observe(ref).life is Life.RUNNING)
+
+
+def _fix_drift(stage: Stage) -> None:
+    """``inn drift --fix``, again until it has nothing to do."""
+
+    def act(house: House) -> bool:
+        found = drift.report(house.database, runtimes=house.runtimes, servers=house.servers)
+        ours = [one for one in found if one.workspace_id in (stage.workspace.id, None)]
+        mending.mend(mending.Tools(house.database, house.runtimes, house.servers, "test"), ours)
+        return not ours
+
+    while not stage.crew.persist(act, lambda: None, context="fix drift"):
+        stage.crew.round()
+        stage.crew.lapse()
+
+
+def _no_strays(stage: Stage) -> bool:
+    found = stage.site.look()
+    return not found.processes and not found.records and not found.databases - found.baseline - _databases(stage)
+
+
+def _databases(stage: Stage) -> set[str]:
+    return set() if stage.state == "purged" else {TenantDatabase.of(stage.workspace.id, connections=2).name}
+
+
 def _failed(stage: Stage) -> bool:
     workspace = stage.workspace
     return stage.state == "deactivated" and workspace.problem is not None and workspace.problem.permanent
@@ -346,5 +396,19 @@ SCENARIOS = [
         _reseal,
         _resealed,
         frozenset({"SecretBox.keys", "SecretBox.key_of", "SecretBox.open", "SecretBox.seal"}),
+    ),
+    Scenario(
+        "drift of a sleeper mended",
+        _a_stray_of_a_sleeper,
+        _fix_drift,
+        _no_strays,
+        frozenset({"Runtime.inventory", "Runtime.stop", "Runtime.remove"}),
+    ),
+    Scenario(
+        "drift of a purge mended",
+        _strays_of_a_purged,
+        _fix_drift,
+        _no_strays,
+        frozenset({"DatabaseServer.inventory", "DatabaseServer.drop_database", "Runtime.stop", "Runtime.remove"}),
     ),
 ]
