@@ -76,6 +76,7 @@ def _settings(process: GatewayProcessSettings, domain: Domain) -> GatewaySetting
             probe_secret=process.probe_secret.reveal(),
             static=process.static,
             scheme=domain.scheme,
+            leave_linger=process.leave_linger,
             leave_grace=process.leave_grace,
         )
     except ValueError as error:

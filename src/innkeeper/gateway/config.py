@@ -17,6 +17,8 @@ from innkeeper.model.errors import PermanentError
 
 CONFIGURATION = "haproxy.cfg"
 AGENT_SETTINGS = "agent.json"
+STATIC = "static_"
+"""Begins the names of backends that are no workspaces: hub, admin API, mail."""
 MAPS = ("hosts.map", "routes.map", "probe-paths.map", "probe-words.map", "probe-agents.map")
 _RESOLVERS = """\
 # Names of Services. What was found stays in use while DNS is away.
@@ -121,7 +123,7 @@ def _server(address: str) -> str:
 
 
 def _backend(host: str) -> str:
-    return f"static_{host}"
+    return f"{STATIC}{host}"
 
 
 def _fill(template: str, values: dict[str, str]) -> str:

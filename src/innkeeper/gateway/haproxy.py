@@ -130,6 +130,12 @@ def open_now(table: str) -> int:
     return sum(int(value) for name, value in _FIELD.findall(table) if name == "conn_cur")
 
 
+def sessions_now(stat: str) -> dict[str, int]:
+    """Proxy -> what is open now, from ``show stat``: connections of a frontend, requests of a backend."""
+    rows = (line.split(",") for line in stat.splitlines() if line and not line.startswith("#"))
+    return {row[0]: int(row[4]) for row in rows}
+
+
 def fullness(table: str) -> float:
     """How full a table is, from the head of its dump, 0 to 1."""
     found = _SIZE.search(table)

@@ -7,13 +7,14 @@ gateway, so an unregistered one could go on sending requests to an address that 
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from innkeeper.gateway import statements
+from innkeeper.gateway.config import STATIC
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.follower import Follower
-from innkeeper.gateway.haproxy import Boot, Haproxy, HaproxyAwayError, open_now, streams_to
+from innkeeper.gateway.haproxy import Boot, Haproxy, HaproxyAwayError, open_now, sessions_now, streams_to
 from innkeeper.gateway.journal import Journal
 from innkeeper.gateway.proof import Prover
 from innkeeper.gateway.readings import Reader
@@ -52,6 +53,7 @@ class Life:
         self._boot = boot
         self._fast = fast
         self._slow = slow
+        self._following = following
         self._telling = telling
         self._sleepers = sleepers
         self._member = Member(settings.gateway_id, boot.id)
@@ -88,24 +90,46 @@ class Life:
             await self._stop()
 
     async def leave(self) -> None:
-        """Accept nothing more, let requests end, cut what does not, and commit the final counters."""
+        """Take no more connections, serve those there are, cut what does not end, and commit the final counters."""
         await self._stop()
-        self._sleepers.leave()
         try:
             haproxy = await Haproxy.connect(SOCKET)
             if await haproxy.boot() != self._boot:
                 raise HaproxyAwayError("HAProxy was replaced meanwhile")
-            await haproxy.run("shutdown frontend gateway", "clear map hosts.map", "clear map routes.map", "show tasks")
-            if not await self._quiet(haproxy, self._settings.leave_grace):
+            # From here on each answer tells its client that the connection ends with it.
+            await haproxy.run("shutdown frontend gateway")
+            await self._linger(haproxy)
+            self._sleepers.leave()
+            await haproxy.run("clear map hosts.map", "clear map routes.map", "show tasks")
+            if not await _until(lambda: _is_quiet(haproxy), self._settings.leave_grace):
                 listing = (await haproxy.run("show sess all"))[0]
                 await haproxy.run(*(f"shutdown session {stream}" for stream in streams_to(listing, None)))
-                await self._quiet(haproxy, CUT_GRACE)
+                await _until(lambda: _is_quiet(haproxy), CUT_GRACE)
             self.reader.use(haproxy)
             async with asyncio.timeout(HAND_IN):
                 await self._hand_in()
             log.info("HAProxy %s left, its final counters are handed in", self._boot.id)
         except (TemporaryError, TimeoutError) as error:
             log.error("the final counters could not be handed in, so they count as unknown: %s", error)  # noqa: TRY400
+
+    async def _linger(self, haproxy: Haproxy) -> None:
+        """Serve on whoever has a connection, by the table as it changes, until nobody has one or it takes too long.
+
+        Nothing is acknowledged meanwhile (proofs ask by the frontend, which is shut), so what is withdrawn is stopped
+        only after the final counters.
+        """
+        self.follower = Follower(
+            self._settings,
+            await Haproxy.connect(SOCKET),
+            self._following,
+            sleepers=self._sleepers,
+            prover=self._prover,
+        )
+        self._tasks = [asyncio.create_task(self.follower.run())]
+        try:
+            await _until(lambda: _is_deserted(haproxy), self._settings.leave_linger)
+        finally:
+            await self._stop()
 
     async def _hand_in(self) -> None:
         while True:
@@ -118,16 +142,6 @@ class Life:
                 await asyncio.sleep(0.2)
             else:
                 return
-
-    @staticmethod
-    async def _quiet(haproxy: Haproxy, seconds: float) -> bool:
-        """Whether no request to a workspace is left, waited for at most so long."""
-        deadline = time.monotonic() + seconds
-        while open_now((await haproxy.run("show table flight data.conn_cur gt 0"))[0]):
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(0.02)
-        return True
 
     async def _register(self) -> None:
         delay = 0.1
@@ -156,3 +170,25 @@ class Life:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._fast.close()
         self._slow.close()
+
+
+async def _is_deserted(haproxy: Haproxy) -> bool:
+    """Whether no client has a connection."""
+    return not sessions_now((await haproxy.run("show stat gateway 1 -1"))[0])["gateway"]
+
+
+async def _is_quiet(haproxy: Haproxy) -> bool:
+    """Whether no request to a workspace is left, nor one to hub, admin API or mail."""
+    flight, backends = await haproxy.run("show table flight data.conn_cur gt 0", "show stat -1 2 -1")
+    others = sum(open_ for name, open_ in sessions_now(backends).items() if name.startswith(STATIC))
+    return not open_now(flight) and not others
+
+
+async def _until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Whether it came to hold within so long. No question is cut short: its connection would end with it."""
+    deadline = time.monotonic() + seconds
+    while not await holds():
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True

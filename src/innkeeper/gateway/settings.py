@@ -42,8 +42,11 @@ class GatewaySettings:
     """A browser's navigation gets the waking page after this."""
     read_every: float = 5.0
     """Between two readings of the counters; a reading is fresh for 60 s, so 5 s forgives eleven failures."""
+    leave_linger: float = 0.0
+    """A gateway that leaves first serves on who has a connection already, for so long: each answer tells him to make
+    another, where others listen in its stead."""
     leave_grace: float = 5.0
-    """A gateway that leaves lets running requests end for this long, then cuts them."""
+    """Then it lets running requests end for this long, and cuts what is left."""
     threads: int = 2
     table_entries: int = 200_000
     """Workspaces that can be counted at once: at least four times those awake, since a full table forgets."""

@@ -91,7 +91,8 @@ class HouseSettings:
 class GatewayProcessSettings:
     """One gateway: HAProxy and its agent (gateway/settings.py says more). ``listen``: ip:port, brackets around IPv6.
 
-    ``leave_grace``: seconds that requests in progress get when it leaves; then they are cut.
+    When it leaves: ``leave_linger`` seconds for those who have a connection to make another, then ``leave_grace`` for
+    requests in progress; then they are cut.
     """
 
     directory: Path
@@ -102,6 +103,7 @@ class GatewayProcessSettings:
     static: Mapping[str, str] = field(default_factory=dict[str, str])
     haproxy: Literal["child", "beside"] = "child"
     """Who starts HAProxy: this process, or another container that shares ``directory``."""
+    leave_linger: float = 5.0
     leave_grace: float = 5.0
 
 

@@ -89,6 +89,7 @@ class _Environment(BaseSettings):
     postgres_connections: int = Field(default=200, ge=10, le=10_000)
     postgres_password: str | None = None
     issuer_directory: Path = Path("/var/lib/innkeeper/issuer")
+    gateway_leave_linger: float = Field(default=5.0, ge=0, le=86400)
     gateway_leave_grace: float = Field(default=5.0, ge=0, le=86400)
     setup: str = "{}"
 
@@ -196,6 +197,7 @@ class Environment:
             probe_secret=_secret(every.gateway_probe_secret, "GATEWAY_PROBE_SECRET"),
             static={host.strip(): address.strip() for host, _, address in pairs},
             haproxy=every.gateway_haproxy,
+            leave_linger=every.gateway_leave_linger,
             leave_grace=every.gateway_leave_grace,
         )
 
