@@ -2,10 +2,14 @@
 
 from datetime import timedelta
 
+import pytest
+
+from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.control import clock as clock_verbs
-from innkeeper.control import passage
+from innkeeper.control import explain, passage
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
+from innkeeper.store import operations
 from support import house as h
 from support.waiting import eventually
 
@@ -22,6 +26,7 @@ def real_time_passes(house: House, *, minutes: int) -> None:
             "UPDATE clock_passages SET created_real_at = created_real_at - make_interval(mins => %s)", (minutes,)
         )
         session.execute("UPDATE installation SET moved_real_at = moved_real_at - make_interval(mins => %s)", (minutes,))
+        session.execute("UPDATE activations SET ended_at = ended_at - make_interval(mins => %s)", (minutes,))
 
 
 def look(house: House) -> None:
@@ -31,11 +36,12 @@ def look(house: House) -> None:
 
 
 def steps(house: House, operation_id: str) -> list[str]:
+    return [step for step, _ in said(house, operation_id)]
+
+
+def said(house: House, operation_id: str) -> list[tuple[str, str]]:
     with house.database.transaction() as session:
-        rows = session.execute(
-            "SELECT step FROM operation_events WHERE operation_id = %s ORDER BY seq", (operation_id,)
-        )
-        return [row["step"] for row in rows.fetchall()]
+        return [(event["step"], event["message"]) for event in operations.events(session, operation_id)]
 
 
 def test_a_dead_gateway_delays_a_passage_and_does_not_stop_it(house, gateway, customer):
@@ -57,3 +63,45 @@ def test_a_dead_gateway_delays_a_passage_and_does_not_stop_it(house, gateway, cu
         eventually(lambda: look(house) or steps(house, asked)[-1] != "wait", timeout=10)
     assert h.operation(house, asked).state == "done"
     assert h.state_of(house, "acme") == "deactivating"
+
+
+def test_what_ended_and_is_held_is_waited_for_once_then_named_and_left(
+    house, gateway, customer, monkeypatch: pytest.MonkeyPatch
+):
+    """As a finalizer holds a namespace: for longer than anybody waits, and over several instants of one passage."""
+    created = h.create(house, "acme", customer)
+    h.drive(house, until=lambda: h.operation(house, created.id).state == "done")
+    with monkeypatch.context() as held:
+        held.setattr(LocalRuntime, "remove", lambda self, ref: False)
+        asked = h.ask(house, "acme", Request.DEACTIVATE)
+        h.drive(house, until=lambda: h.operation(house, asked.id).state == "done")
+        ended = str(h.read(house, "acme").activation)
+        advance = begin(house, timedelta(days=59))  # past both notices: time stops on the way
+        for _ in range(3):
+            look(house)
+        assert steps(house, advance) == []
+        real_time_passes(house, minutes=1)
+        look(house)
+        assert said(house, advance) == [("wait", f"Waiting: {ended} of acme ended and is not gone yet")]
+        assert [fact.text for fact in why(house, "acme") if fact.what == "ending"] == [
+            f"Generation 1 ended, and {ended} is not gone yet"
+        ]
+        real_time_passes(house, minutes=1)
+        eventually(lambda: look(house) or h.operation(house, advance).state == "done", timeout=10)
+    # No second wait for it, at no later instant.
+    assert steps(house, advance).count("wait") == 1
+    assert steps(house, advance).count("advance") > 1
+    assert said(house, advance)[-1][1].endswith(f"; not gone yet, though ended: {ended} of acme")
+
+    # The control: what goes is waited for, and not spoken of.
+    with house.database.transaction() as session:
+        session.execute("UPDATE activations SET due_real_at = clock_timestamp() WHERE due_real_at IS NOT NULL")
+    again = begin(house, timedelta(hours=1))
+    eventually(lambda: look(house) or h.operation(house, again).state == "done", timeout=10)
+    assert "not gone" not in said(house, again)[-1][1]
+    assert [fact for fact in why(house, "acme") if fact.what == "ending"] == []
+
+
+def why(house: House, slug: str) -> tuple[explain.Fact, ...]:
+    with house.database.transaction() as session:
+        return explain.why(session, h.read(house, slug)).facts

@@ -175,6 +175,10 @@ def _wakeable(session: Session, workspace: Workspace) -> Iterator[Fact]:
 
 def _where(session: Session, workspace: Workspace) -> Iterator[Fact]:
     activation = activations.get(session, workspace.activation)
+    for ended in activations.of_workspace(session, workspace.id):
+        if ended.phase == "ended":
+            text = f"Generation {ended.generation} ended, and {ended.ref} is not gone yet"
+            yield Fact("ending", text, ended.ended_at)
     cluster = clusters.find(session, (activation and activation.cluster_id) or "")
     if cluster is None:
         return

@@ -24,6 +24,14 @@ STUCK = timedelta(minutes=5)
 """Real time that a passage waits for workspaces on their way: longer than what is alive takes. What waits for a gateway
 that died, or for a person, goes on while time passes."""
 
+TEARDOWN = timedelta(minutes=2)
+"""How long a passage waits for an activation that has ended to be gone; a namespace takes ten seconds to vanish. What
+takes longer is held by something that passing time does not mend (a finalizer, an API that is away). It is named, and
+left: a wake does not need it gone, and a purge waits for that by itself.
+
+Counted in business time from its end: that stands as real time does while a passage waits, and moves on only after.
+"""
+
 SWEEPS = ["idle", "retention", "notices"]
 
 
@@ -45,9 +53,10 @@ def step(house: House) -> None:
             return
         if now.business >= passage.target_at:
             passages.finish(session)
-            operations.event(
-                session, passage.operation_id, step="arrived", message=f"It is {now.business:%Y-%m-%d %H:%M} UTC"
-            )
+            left = passages.ending(session, until=now.business - TEARDOWN)
+            named = f"; not gone yet, though ended: {left}" if left else ""
+            arrived = f"It is {now.business:%Y-%m-%d %H:%M} UTC{named}"
+            operations.event(session, passage.operation_id, step="arrived", message=arrived)
             operations.finish(session, passage.operation_id)
             return
         due = passages.next_due(session, after=now.business, window=idleness.WINDOW)
@@ -69,7 +78,10 @@ def _unsettled(session: Session, *, since: datetime, now: Moment) -> str | None:
     if not sweeps.ran_since(session, SWEEPS, since, informed=patient):
         return "sweeps have not run since"
     moving = passages.moving(session) if now.real - since < STUCK else 0
-    return f"{moving} workspaces are on their way" if moving else None
+    if moving:
+        return f"{moving} workspaces are on their way"
+    ending = passages.ending(session, since=now.business - TEARDOWN, until=now.business)
+    return f"{ending} ended and is not gone yet" if ending else None
 
 
 def under_way(house: House) -> bool:

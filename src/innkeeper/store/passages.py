@@ -8,7 +8,11 @@ from psycopg.rows import class_row
 
 from innkeeper.model import pace
 from innkeeper.model.errors import Conflict
+from innkeeper.model.workspace import ActivationRef
 from innkeeper.store.session import Session
+
+_NAMED = 3
+"""Activations that are named; of more, how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,25 @@ def next_due(session: Session, *, after: datetime, window: timedelta) -> datetim
 
 
 def moving(session: Session) -> int:
-    """Workspaces between two settled states that are not stuck with a problem; ended activations not yet removed."""
+    """Workspaces between two settled states that are not stuck with a problem."""
     row = session.execute(
-        "SELECT (SELECT count(*) FROM workspaces WHERE state IN ('provisioning', 'deactivating', 'waking', 'purging')"
-        "   AND attempts < 3)"
-        " + (SELECT count(*) FROM activations WHERE due_real_at IS NOT NULL"
-        "   AND started_real_at > clock_timestamp() - interval '1 hour') AS n"
+        "SELECT count(*) AS n FROM workspaces WHERE state IN ('provisioning', 'deactivating', 'waking', 'purging')"
+        " AND attempts < 3"
     ).fetchone()
     return 0 if row is None else cast("int", row["n"])
+
+
+def ending(session: Session, *, until: datetime, since: datetime | None = None) -> str:
+    """Activations that ended in that business time and are not verified absent yet, in words; empty if none."""
+    rows = session.execute(
+        "SELECT a.workspace_id, a.generation, w.slug, count(*) OVER () AS n FROM activations a"
+        " JOIN workspaces w ON w.id = a.workspace_id"
+        " WHERE a.due_real_at IS NOT NULL AND a.ended_at > coalesce(%s, '-infinity'::timestamptz)"
+        "  AND a.ended_at <= %s ORDER BY a.ended_at LIMIT %s",
+        (since, until, _NAMED),
+    ).fetchall()
+    if not rows:
+        return ""
+    named = [f"{ActivationRef(row['workspace_id'], row['generation'])} of {row['slug']}" for row in rows]
+    more = rows[0]["n"] - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
