@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +37,15 @@ LOOKS = {
     "phone": {"viewport": PHONE, "has_touch": True, "is_mobile": True},
     "dark": {"viewport": DESKTOP, "color_scheme": "dark"},
 }
+
+
+CRASH_LOOP = """\
+the application keeps ending (4 times): the application exited with code 1
+2026-11-24T17:22:14.012Z INFO  starting with DATABASE_URL=postgresql://ws_a1b2c3:***@pool.innkeeper.svc:5432/ws_a1b2c3
+Traceback (most recent call last):
+  File "/srv/app/main.py", line 12, in <module>
+FATAL: relation "users" does not exist"""
+"""As a pod's problem says it."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +217,20 @@ def test_looking_after_workspaces(look: str, stage: Stage, page_of: Callable[...
     shot(page, f"{look}-8-new")
     page.get_by_role("button", name="Create the workspace").click()
     expect(page.get_by_role("heading", name="Setting up acme-lab")).to_be_visible()
-    trouble = Problem("start", "exited", "The application exited at once: no such table.", attempts=2, permanent=False)
+    trouble = Problem("await-health", "crash-loop", CRASH_LOOP, attempts=2, permanent=False)
     advance(stage.database, "acme-lab", step="start", message="Its process is started", problem=trouble)
-    expect(page.get_by_role("alert")).to_contain_text("no such table")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "The application keeps ending (4 times): the application exited with code 1. It is tried again by itself."
+    )
+    expect(page.get_by_role("alert")).to_contain_text('FATAL: relation "users" does not exist')
+    fits(page)
     shot(page, f"{look}-9-trouble")
     page.get_by_role("link", name="Your workspaces").click()
+    given_up = replace(trouble, attempts=5, permanent=True)
+    advance(stage.database, "acme-lab", state=State.DEACTIVATED, deactivated_at=datetime.now(UTC), problem=given_up)
+    expect(page.locator("#workspace-acme-lab [data-state]")).to_have_text("Does not start")
+    fits(page)
+    shot(page, f"{look}-9-given-up")
 
     # The open dashboard follows along by itself.
     card = page.locator("#workspace-acme")

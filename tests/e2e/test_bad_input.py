@@ -49,8 +49,14 @@ APPLICATIONS = {
     "exits-at-once": Wrong(
         "no configuration found", "print('x' * 1_000_000); print('no configuration found'); sys.exit(3)"
     ),
-    "never-healthy": Wrong("did not become healthy", more={"health": "{path: /other, start_timeout: 1s}"}),
-    "wrong-port": Wrong("did not become healthy", "serve(int(os.environ['PORT']) + 1)", {"health": SOON}),
+    "never-healthy": Wrong(
+        "is answered with HTTP 404; is health.path right?", more={"health": "{path: /other, start_timeout: 1s}"}
+    ),
+    "wrong-port": Wrong(
+        "not answered (connection refused); does it listen on {host} and {port}?",
+        "serve(int(os.environ['PORT']) + 1)",
+        {"health": SOON},
+    ),
     "no-such-extension": Wrong(
         "extension uuid-ossp is not installed on the database server", more={"database": "{extensions: [uuid-ossp]}"}
     ),

@@ -56,6 +56,11 @@ def test_an_object_in_an_object_is_shown_in_lines_of_its_own(capsys: pytest.Capt
     ]
 
 
+def test_several_lines_stay_below_each_other(capsys: pytest.CaptureFixture[str]):
+    output.show(output.Form.TABLE, {"slug": "acme", "problem": "it ended\nlast \x1bwords", "hold": ""})
+    assert capsys.readouterr().out == "slug     acme\nproblem  it ended\n         last \ufffdwords\nhold\n"
+
+
 def test_server_sent_events_are_read_whatever_is_between():
     lines = [
         ": a comment", "", 'data: {"n": 1}', "event: step", "id: 1", "", ":keepalive", "", "event: end", "id:1",

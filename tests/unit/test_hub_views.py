@@ -1,11 +1,13 @@
 """What the hub's pages say, for every state of the lifecycle."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from innkeeper.hub import views
+from innkeeper.hub.views import Trouble
 from innkeeper.model import lifecycle
 from innkeeper.model.domain import Domain
 from innkeeper.model.lifecycle import Request
@@ -49,7 +51,13 @@ def test_a_member_gets_no_button_and_no_secret(state: State):
 def test_trying_again_is_offered_when_there_is_a_problem_and_no_wake():
     trouble = Problem("start", "exited", "It exited.", 3, permanent=True)
     assert [name for name, _ in card(workspace(state=State.WAKING, problem=trouble)).buttons] == ["retry", "deactivate"]
-    assert [name for name, _ in card(workspace(state=State.DEACTIVATED, problem=trouble)).buttons] == ["wake"]
+    asleep = card(workspace(state=State.DEACTIVATED, problem=trouble))
+    assert [name for name, _ in asleep.buttons] == ["wake"]
+    assert (asleep.words.label, asleep.words.tone) == ("Does not start", "bad")
+    tried = replace(trouble, permanent=False, message="it exited: is health.path right?\nlast words")
+    asleep = card(workspace(state=State.DEACTIVATED, problem=tried))
+    assert asleep.words.label == "Asleep"
+    assert asleep.problem == Trouble("It exited: is health.path right?", "last words")
     assert [name for name, _ in card(workspace(state=State.WAKING)).buttons] == ["deactivate"]
 
 
@@ -128,11 +136,15 @@ def test_the_last_step_is_current_until_the_operation_is_over():
 
 
 def test_what_went_wrong_is_said():
-    failed = progress(operation(state="failed", error={"message": "no room"}), workspace())
-    assert (failed.title, failed.trouble) == ("acme could not be set up", "no room")
+    error = {"type": "exited", "detail": "the application exited with code 1\nTraceback\nKeyError: 'DSN'"}
+    failed = progress(operation(state="failed", error=error), workspace())
+    assert failed.title == "acme could not be set up"
+    assert failed.trouble == Trouble("The application exited with code 1.", "Traceback\nKeyError: 'DSN'")
     trouble = Problem("start", "exited", "It exited.", 1, permanent=False)
     waiting = progress(operation(), workspace(state=State.PROVISIONING, problem=trouble))
-    assert waiting.trouble == "It exited. It is tried again by itself."
+    assert waiting.trouble == Trouble("It exited. It is tried again by itself.")
+    hopeless = workspace(state=State.DEACTIVATING, problem=replace(trouble, permanent=True))
+    assert progress(operation(), hopeless).trouble == Trouble("It exited.")
     other = progress(operation(id="op-2"), workspace(state=State.WAKING, problem=trouble))
     assert other.trouble is None  # the problem belongs to a later operation
 

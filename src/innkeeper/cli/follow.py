@@ -23,7 +23,9 @@ def follow(client: Client, operation_id: str, *, title: str) -> Json:
         ended = _to_the_end(client, operation_id, step)
     if ended["state"] == "failed":
         error = cast("Json", ended["error"] or {})
-        raise FailedError(f"{title} failed: {error.get('detail') or error.get('type') or 'see inn operation show'}")
+        said = str(error.get("detail") or error.get("type") or "see inn operation show").splitlines()
+        # What is wrong and, of the application's last output, the end: the rest is in the workspace's problem.
+        raise FailedError(f"{title} failed: {' | '.join(said[:1] + said[1:][-1:])}")
     if ended["state"] == "cancelled":
         raise FailedError(f"{title} was cancelled: see inn operation show {operation_id}")
     return ended

@@ -85,7 +85,9 @@ def _card(value: Json) -> None:
     lines = list(_lines(value))
     width = max((len(name) for name, _ in lines), default=0)
     for name, content in lines:
-        sys.stdout.write(f"{name:<{width}}  {text(content)}\n")
+        first, *more = content.splitlines() or [""] if isinstance(content, str) else [content]
+        for head, line in [(name, first), *(("", line) for line in more)]:
+            sys.stdout.write(f"{head:<{width}}  {text(line)}".rstrip() + "\n")
 
 
 def _lines(value: Json, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -38,7 +38,7 @@ def show(inn: Inn, slug: Slug) -> None:
     if inn.people:
         found["customer"] = f"{inn.customer_names.get(found['customer'])} ({found['customer']})"
         if found["problem"]:
-            found["problem"] = _problem(found["problem"])
+            found["problem"] = _problem(found["problem"], output=True)
     inn.show(found)
 
 
@@ -114,6 +114,8 @@ def _for_people(inn: Inn, row: Json) -> Json:
     return row | named | ({"problem": _problem(row["problem"])} if row["problem"] else {})
 
 
-def _problem(problem: dict[str, Any]) -> str:
+def _problem(problem: dict[str, Any], *, output: bool = False) -> str:
+    """What is wrong in one line, and behind it, if asked for, the last lines that the application wrote."""
     again = "waits for retry" if problem["permanent"] else f"tried {problem['attempts']} times"
-    return f"{problem['step']}: {problem['message']} ({again})"
+    said, _, last = problem["message"].partition("\n")
+    return f"{problem['step']}: {said} ({again})" + (f"\n{last}" if last and output else "")

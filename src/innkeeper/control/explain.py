@@ -193,8 +193,9 @@ def _where(session: Session, workspace: Workspace) -> Iterator[Fact]:
 def _flags(workspace: Workspace) -> Iterator[Fact]:
     if workspace.problem is not None:
         problem = workspace.problem
+        said = " | ".join(problem.message.splitlines())
         ending = "it waits for retry or the next wake" if problem.permanent else f"tried {problem.attempts} times"
-        yield Fact("problem", f"{problem.step} failed ({problem.reason}; {ending}): {problem.message}")
+        yield Fact("problem", f"{problem.step} failed ({problem.reason}; {ending}): {said}")
     if workspace.suspended:
         yield Fact("suspended", "It is suspended: traffic does not wake it, gateways answer 403")
     if workspace.held_by is not None:

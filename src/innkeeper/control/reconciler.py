@@ -16,9 +16,9 @@ from innkeeper.control import steps
 from innkeeper.control.house import House
 from innkeeper.control.outside import Briefing, Outside
 from innkeeper.model import backoff, lifecycle
-from innkeeper.model.errors import InnkeeperError, PermanentError, StaleFenceError, StaleGenerationError, TemporaryError
+from innkeeper.model.errors import PermanentError, StaleFenceError, StaleGenerationError, TemporaryError
 from innkeeper.model.lifecycle import Event
-from innkeeper.model.observed import Life, RuntimeObservation
+from innkeeper.model.observed import HealthAnswer, Life, RuntimeObservation
 from innkeeper.model.plan import Seen, Step, plan, start_failed
 from innkeeper.model.workspace import Activation, Problem, State, Workspace
 from innkeeper.store import activations, audit, clock, leases, operations, routes, workspaces
@@ -37,6 +37,9 @@ ASK_FIRST, ASK_EVERY, ASK_EAGERLY = 0.0005, 0.001, 0.05
 
 OBSERVE_EVERY = 0.02
 """Seconds between two looks at the process of an application that is being asked."""
+
+_SAID, _OUTPUT, _WIDTH = 500, 5, 200
+"""Of a problem's message: characters of its first line; lines of output behind it, and characters of each."""
 
 _RISING = frozenset({State.PROVISIONING, State.WAKING})
 
@@ -132,9 +135,9 @@ class Reconciler:
         observe_at = time.monotonic() + OBSERVE_EVERY
         deadline = time.monotonic() + READ_EVERY
         eager = time.monotonic() + ASK_EAGERLY
-        healthy = _healthy(outside, runtime)
+        answer = _ask(outside, runtime)
         while (
-            not healthy
+            not answer.healthy
             and runtime.life in (Life.STARTING, Life.RUNNING)
             and time.monotonic() < deadline
             and not self.stopping.wait(ASK_FIRST if time.monotonic() < eager else ASK_EVERY)
@@ -143,8 +146,8 @@ class Reconciler:
             if runtime.address is None or time.monotonic() > observe_at:
                 runtime = outside.runtime.observe(outside.workspace.activation)
                 observe_at = time.monotonic() + OBSERVE_EVERY
-            healthy = _healthy(outside, runtime)
-        return replace(seen, runtime=runtime, healthy=healthy)
+            answer = _ask(outside, runtime)
+        return replace(seen, runtime=runtime, healthy=answer.healthy, answer=answer.detail)
 
     def _failed(
         self, workspace: Workspace, step: Step, error: TemporaryError | PermanentError
@@ -158,7 +161,7 @@ class Reconciler:
         )
         gives_up = hopeless and workspace.state in _RISING
         reason = error.reason
-        problem = Problem(step.value, reason, _trim(error), attempts, permanent=hopeless)
+        problem = failure = Problem(step.value, reason, _message(error), attempts, permanent=hopeless)
         if workspace.state is State.DEACTIVATING and start_failed(workspace.problem):
             problem = workspace.problem  # why it goes to sleep; that this is delayed is in the operation's events
         asked = error.delay if isinstance(error, TemporaryError) else backoff.MAX_DELAY
@@ -172,7 +175,7 @@ class Reconciler:
             changed = workspaces.record(session, workspace, **columns)
             if changed is None:
                 return None
-            operations.event(session, workspace.operation_id, step=step.value, message=f"Failed: {_trim(error)}")
+            operations.event(session, workspace.operation_id, step=step.value, message=f"Failed: {failure.headline}")
             if gives_up:
                 detail = {"from": workspace.state.value, "step": step.value, "reason": reason}
                 audit.append(session, actor=steps.SYSTEM, action="workspace.failed", target=workspace.id, detail=detail)
@@ -203,12 +206,17 @@ def _read(session: Session, workspace: Workspace, activation: Activation | None)
     return Seen(activation, route, acknowledged=acknowledged, drained=drained, open_streams=streams)
 
 
-def _healthy(outside: Outside, runtime: RuntimeObservation) -> bool:
+def _ask(outside: Outside, runtime: RuntimeObservation) -> HealthAnswer:
     if runtime.life is not Life.RUNNING or runtime.address is None:
-        return False
-    return outside.health(runtime.address).healthy
+        return HealthAnswer(healthy=False)
+    return outside.health(runtime.address)
 
 
-def _trim(error: InnkeeperError, limit: int = 500) -> str:
-    text = " ".join(str(error).split())
+def _message(error: TemporaryError | PermanentError) -> str:
+    """A problem's: one line that says what is wrong, and the end of the output that came with it."""
+    output = error.output.splitlines()[-_OUTPUT:]
+    return "\n".join([_line(" ".join(str(error).split()), _SAID), *(_line(line, _WIDTH) for line in output)])
+
+
+def _line(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"

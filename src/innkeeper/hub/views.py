@@ -42,6 +42,8 @@ STATES = {
 
 SUSPENDED = Words("Suspended", "bad", "It was suspended by the operator: visits do not wake it. Contact support.")
 
+FAILED = Words("Does not start", "bad", "Its data are kept. The next visit tries to start it again.")
+
 BUTTONS = {
     Request.WAKE: "Wake up",
     Request.RETRY: "Try again",
@@ -59,6 +61,14 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong, in a sentence; ``output``: the application's last lines, if they may say why."""
+
+    sentence: str
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """One workspace on the dashboard."""
 
@@ -68,7 +78,7 @@ class Card:
     facts: tuple[Fact, ...]
     buttons: tuple[tuple[str, str], ...]
     secrets: tuple[str, ...]
-    problem: str | None
+    problem: Trouble | None
     operation_id: str | None
     reachable: bool
 
@@ -83,14 +93,20 @@ def card(
     return Card(
         slug=workspace.slug,
         url=domain.url(workspace.slug),
-        words=SUSPENDED if suspended else STATES[workspace.state],
+        words=SUSPENDED if suspended else words(workspace),
         facts=tuple(facts(workspace=workspace, now=now)),
         buttons=tuple((request.value, BUTTONS[request]) for request in buttons(workspace, membership)),
         secrets=tuple(secrets) if membership.role is Role.OWNER else (),
-        problem=None if problem is None else problem.message,
+        problem=None if problem is None else Trouble(_sentence(problem.headline), problem.output),
         operation_id=workspace.operation_id if moving else None,
         reachable=workspace.state in {State.ACTIVE, State.DEACTIVATED, State.WAKING} and not suspended,
     )
+
+
+def words(workspace: Workspace) -> Words:
+    """One that could not be started is not merely asleep."""
+    given_up = workspace.problem is not None and workspace.problem.permanent
+    return FAILED if given_up and workspace.state is State.DEACTIVATED else STATES[workspace.state]
 
 
 def buttons(workspace: Workspace, membership: Membership) -> list[Request]:
@@ -151,7 +167,7 @@ class Progress:
     title: str
     steps: tuple[Step, ...]
     state: str
-    trouble: str | None
+    trouble: Trouble | None
     slug: str
     url: str
     leads_to: str
@@ -180,9 +196,12 @@ def progress(
     )
     trouble = None
     if operation.error is not None:
-        trouble = str(operation.error.get("message") or operation.error.get("reason") or "it failed")
+        said, _, output = str(operation.error.get("detail") or "it failed").partition("\n")
+        trouble = Trouble(_sentence(said), output)
     elif operation.state == "running" and workspace.problem is not None and workspace.operation_id == operation.id:
-        trouble = f"{workspace.problem.message} It is tried again by itself."
+        problem = workspace.problem
+        again = "" if problem.permanent else " It is tried again by itself."
+        trouble = Trouble(f"{_sentence(problem.headline)}{again}", problem.output)
     last = len(events) - 1
     url = domain.url(workspace.slug)
     return Progress(
@@ -197,6 +216,11 @@ def progress(
         url=url,
         leads_to=url if operation.kind in {"create", "wake", "retry"} else "/",
     )
+
+
+def _sentence(words: str) -> str:
+    """As a page has it, with a capital and an end."""
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "?", "!", "…")) else ".")
 
 
 # --- times in words --------------------------------------------------------------------------------------------------

@@ -17,24 +17,31 @@ class InnkeeperError(Exception):
 
 
 class TemporaryError(InnkeeperError):
-    """Worth another try after ``delay`` seconds (None: the caller's own backoff); ``reason`` is a short stable word."""
+    """Worth another try after ``delay`` seconds (None: the caller's own backoff); ``reason`` is a short stable word.
+
+    ``output``: the application's last lines, where it is the application that failed.
+    """
 
     slug: ClassVar[str] = "temporary"
 
-    def __init__(self, message: str, *, delay: float | None = None, reason: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, delay: float | None = None, reason: str | None = None, output: str = ""
+    ) -> None:
         super().__init__(message)
         self.delay = delay
         self.reason = reason or self.slug
+        self.output = output
 
 
 class PermanentError(InnkeeperError):
-    """Trying again changes nothing until a person does something; ``reason`` is a short stable word for it."""
+    """Trying again changes nothing until a person does something; ``reason`` and ``output`` as above."""
 
     slug: ClassVar[str] = "permanent"
 
-    def __init__(self, message: str, *, reason: str = "failed") -> None:
+    def __init__(self, message: str, *, reason: str = "failed", output: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+        self.output = output
 
 
 class StaleFenceError(InnkeeperError):

@@ -69,6 +69,8 @@ class Seen:
     done: frozenset[Step] = field(default_factory=frozenset)
     runtime: RuntimeObservation | None = None
     healthy: bool = False
+    answer: str = ""
+    """What its health path answered instead, when it was last asked; empty if it was not."""
     acknowledged: bool = False
     drained: bool = False
     open_streams: int = 0

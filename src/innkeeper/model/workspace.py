@@ -53,7 +53,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a workspace is not where it should be: the failed step, in words for support, and when it is tried again."""
+    """Why a workspace is not where it should be: the failed step, in words for support, and when it is tried again.
+
+    The first line of ``message`` says what is wrong; further ones are the application's last output.
+    """
 
     step: str
     reason: str
@@ -61,6 +64,15 @@ class Problem:
     attempts: int
     permanent: bool
     next_try_at: datetime | None = None
+
+    @property
+    def headline(self) -> str:
+        return self.message.partition("\n")[0]
+
+    @property
+    def output(self) -> str:
+        """Its last lines; empty where they would say nothing."""
+        return self.message.partition("\n")[2]
 
 
 @dataclass(frozen=True, slots=True)

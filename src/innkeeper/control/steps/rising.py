@@ -7,7 +7,7 @@ from innkeeper.control.steps.common import Wait, note, ours, tell
 from innkeeper.model import idleness, lifecycle
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.lifecycle import Event
-from innkeeper.model.observed import Life
+from innkeeper.model.observed import Life, RuntimeObservation
 from innkeeper.model.plan import Seen, Step
 from innkeeper.model.workspace import State, Workspace
 from innkeeper.store import activations, clock, operations, routes, workspaces
@@ -51,17 +51,25 @@ def await_health(outside: Outside, seen: Seen) -> Workspace | None:
     if runtime is None:
         raise Wait(0.0)
     if runtime.life in (Life.EXITED, Life.ABSENT):
-        message = f"the application ended: {runtime.message}" + (f" | {runtime.tail}" if runtime.tail else "")
+        message, reason = runtime.message or "nothing of it runs", runtime.reason or "exited"
         if runtime.permanent:
-            raise PermanentError(message, reason=runtime.reason or "exited")
-        raise TemporaryError(message, reason=runtime.reason or "exited")
+            raise PermanentError(message, reason=reason, output=runtime.tail)
+        raise TemporaryError(message, reason=reason, output=runtime.tail)
     with outside.house.database.transaction() as session:
         running = (clock.now(session).real - seen.activation.started_real_at).total_seconds()
     if running > limit:
-        where = f"at {runtime.address}{outside.briefing.app.health.path}" if runtime.address else ""
-        message = f"the application did not become healthy {where} within {limit:.0f} s: see inn app check"
-        raise PermanentError(f"{message}{' | ' + runtime.tail if runtime.tail else ''}", reason="never-healthy")
+        message = f"the application did not become healthy within {limit:.0f} s: {_unhealthy(outside, seen, runtime)}"
+        raise PermanentError(message, reason="never-healthy", output=runtime.tail)
     raise Wait(0.003 if running < 2 else 0.05, hold=running < 10)  # noqa: PLR2004 - seconds; a slow start gives the worker back
+
+
+def _unhealthy(outside: Outside, seen: Seen, runtime: RuntimeObservation) -> str:
+    path = outside.briefing.app.health.path
+    if runtime.address is None:
+        return runtime.message or "it has no address yet"
+    if seen.answer.startswith("HTTP "):
+        return f"GET {path} at {runtime.address} is answered with {seen.answer}; is health.path right?"
+    return f"GET {path} at {runtime.address} is not answered ({seen.answer}); does it listen on {{host}} and {{port}}?"
 
 
 def close_route(outside: Outside, seen: Seen) -> Workspace | None:
