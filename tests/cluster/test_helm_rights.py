@@ -1,10 +1,10 @@
 """The chart's roles against what the runtime does: nothing more and nothing less.
 
-A runtime is made to do everything it can, as a service account bound to the very roles that the chart
-renders: a right that is missing is refused by the API server itself, and one that nothing asked for is one too many.
+A runtime is made to do everything it can, as a service account bound to the very roles that the chart renders, under
+the policy that confines it: a right that is missing is refused by the API server itself, and one that nothing asked for
+is one too many.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from innkeeper.adapters.kubernetes.api import Api
 from innkeeper.adapters.kubernetes.runtime import KubernetesRuntime
@@ -22,6 +21,7 @@ from innkeeper.model.workspace import ActivationRef
 from support.activations import VALUES
 from support.activations import spec as activation_spec
 from support.cluster import Sandbox
+from support.confined import worker
 from support.helm import EVALUATION, named, render
 from support.kubernetes import APP, KUBERNETES_VALUES, PYTHON_IMAGE
 from support.waiting import eventually
@@ -100,31 +100,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, Right]]:
 
 @pytest.fixture
 def runtime(sandbox: Sandbox, tmp_path: Path) -> Iterator[KubernetesRuntime]:
-    """As the worker's service account, bound to the chart's roles."""
-    system = sandbox.namespace("system")
-    kubectl = sandbox.cluster.kubectl
-    wanted = {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount"}
-    objects = [one for one in render(EVALUATION) if one["kind"] in wanted]
-    for one in objects:
-        if one["kind"].startswith("Cluster"):
-            one["metadata"]["name"] = f"{system}-activations"
-        else:
-            one["metadata"]["namespace"] = system
-        for subject in one.get("subjects", []):
-            subject["namespace"] = system
-        if one["kind"] == "ClusterRoleBinding":
-            one["roleRef"]["name"] = f"{system}-activations"
-    kubectl("apply", "--filename=-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    sandbox.on_exit(lambda: kubectl("delete", "clusterrole,clusterrolebinding", f"{system}-activations", check=False))
-    kubectl("--namespace", system, "create", "service", "clusterip", "pool", "--tcp=5432")
-    token = kubectl("--namespace", system, "create", "token", "innkeeper-worker").stdout.strip()
-    config = yaml.safe_load(sandbox.cluster.kubeconfig.read_text())
-    config["users"] = [{"name": "worker", "user": {"token": token}}]
-    for context in config["contexts"]:
-        context["context"]["user"] = "worker"
-    file = tmp_path / "kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    made = KubernetesRuntime(access=f"kubeconfig:{file}", cluster=sandbox.name, system_namespace=system)
+    """As the worker's service account, bound to the chart's roles and confined by its policy."""
+    account = worker(sandbox, tmp_path)
+    sandbox.cluster.kubectl("--namespace", account.system, "create", "service", "clusterip", "pool", "--tcp=5432")
+    made = KubernetesRuntime(
+        access=f"kubeconfig:{account.kubeconfig}", cluster=sandbox.name, system_namespace=account.system
+    )
     yield made
     made.close()
 

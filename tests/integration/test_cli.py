@@ -209,6 +209,12 @@ def test_apps_instances_and_tokens_are_added(inn: Run, tmp_path: Path):
     assert (broken.code, "nonsense" in broken.line) == (2, True)
     assert inn("instance", "add", "second", "--host", "10.0.0.2", "--admin-secret", "env:DSN").code == 0
     assert inn("instance", "cordon", "second").code == 0
+    tls = ("--host", "10.0.0.3", "--admin-secret", "env:DSN", "--ssl-mode")
+    assert inn("instance", "add", "third", *tls, "verify-full").code == 0
+    refused = inn("instance", "add", "fourth", *tls, "prefer")
+    assert (refused.code, "ssl_mode is one of disable, require, verify-full" in refused.line) == (2, True)
+    modes = {one["name"]: one["ssl_mode"] for one in json.loads(inn("instance", "list", "-o", "json").out)}
+    assert modes == {"pool": "", "second": "", "third": "verify-full"}
 
     made = inn("token", "create", "ci", "--scope", "read", "--scope", "operate", "--expires-in", "12h")
     assert made.code == 0

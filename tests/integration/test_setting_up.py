@@ -97,7 +97,12 @@ def test_an_instance_that_moved_and_an_app_that_changed(bare: Settings):
     assert inn(bare, "db", "setup").returncode == 0
     moved = {**SETUP, "instances": [{**INSTANCE, "host": "elsewhere.svc"}]}
     assert "is at elsewhere.svc:5432 now" in inn(bare | {"INN_SETUP": json.dumps(moved)}, "db", "setup").stdout
-    changed = {**SETUP, "sample_image": "registry.example/sample:2"}
+    verified = {**SETUP, "instances": [{**INSTANCE, "host": "elsewhere.svc", "ssl_mode": "verify-full"}]}
+    for said in ("is at elsewhere.svc:5432, sslmode verify-full now", ""):
+        done = inn(bare | {"INN_SETUP": json.dumps(verified)}, "db", "setup")
+        assert (done.returncode, said in done.stdout, "is at" in done.stdout) == (0, True, bool(said)), done.stderr
+    assert ask(bare, "SELECT ssl_mode FROM instances") == [("verify-full",)]
+    changed = {**SETUP, "instances": verified["instances"], "sample_image": "registry.example/sample:2"}
     refused = inn(bare | {"INN_SETUP": json.dumps(changed)}, "db", "setup")
     assert (refused.returncode, "give the changed one a new version" in refused.stderr) == (4, True), refused.stderr
     assert ask(bare, "SELECT host FROM instances") == [("elsewhere.svc",)]

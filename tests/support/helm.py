@@ -25,6 +25,8 @@ PRODUCTION: Object = {
 }
 EVALUATION: Object = {"evaluation": {"enabled": True}}
 
+CONFINEMENT = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+
 
 @functools.cache
 def find_helm() -> str:
@@ -63,6 +65,12 @@ def render(values: Object, *arguments: str, chart: Path = CHART) -> list[Object]
     done = helm("template", "innkeeper", str(chart), "--namespace", "innkeeper", *arguments, values=values)
     assert done.returncode == 0, done.stderr
     return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+def rights(namespace: str) -> list[Object]:
+    """What a release in that namespace gives its worker and admin API: accounts, roles, and what confines these."""
+    kinds = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", *CONFINEMENT}
+    return [one for one in render(EVALUATION, "--namespace", namespace) if one["kind"] in kinds]
 
 
 def refused(values: Object, *arguments: str, chart: Path = CHART) -> str:

@@ -12,7 +12,19 @@ import yaml
 
 from innkeeper.adapters.kubernetes import inspect
 from innkeeper.control.clusters import OLDEST
-from support.helm import CHART, EVALUATION, PRODUCTION, Object, helm, merge, named, pod_specs, refused, render
+from support.helm import (
+    CHART,
+    CONFINEMENT,
+    EVALUATION,
+    PRODUCTION,
+    Object,
+    helm,
+    merge,
+    named,
+    pod_specs,
+    refused,
+    render,
+)
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +302,40 @@ def test_what_is_set_up(production: list[Object]):
     assert setup["cluster"] == {"name": "main", "capacity": 1000, "dns_peers": []}
     (instance,) = setup["instances"]
     assert instance["admin_secret"] == "file:/etc/innkeeper/instances/pool-1/dsn"
+
+
+def test_worker_and_admin_are_confined_unless_told_otherwise(production: list[Object]):
+    policy = named(production, "ValidatingAdmissionPolicy", "innkeeper-innkeeper-confinement")["spec"]
+    (condition,) = policy["matchConditions"]
+    assert set(re.findall(r"system:serviceaccount:[a-z:-]+", condition["expression"])) == {
+        "system:serviceaccount:innkeeper:innkeeper-worker",
+        "system:serviceaccount:innkeeper:innkeeper-admin",
+    }
+    binding = named(production, CONFINEMENT[1], "innkeeper-innkeeper-confinement")["spec"]
+    assert binding == {"policyName": "innkeeper-innkeeper-confinement", "validationActions": ["Deny"]}
+    loose = render(merge(PRODUCTION, {"admissionPolicy": {"create": False}}))
+    assert not {one["kind"] for one in loose} & set(CONFINEMENT)
+
+
+def test_certificates_are_where_connection_strings_name_them():
+    tls = {"state": {"keys": {"ca": "root.pem"}}, "instances": [{**PRODUCTION["instances"][0], "caKey": "pool.pem"}]}
+    mounting: dict[str, set[str]] = {"/etc/innkeeper/state": set(), "/etc/innkeeper/instances/pool-1": set()}
+    for name, _, spec in pod_specs(render(merge(PRODUCTION, tls))):
+        keys = {
+            volume["name"]: {item["path"]: item["key"] for item in volume["secret"].get("items", [])}
+            for volume in spec["volumes"]
+            if "secret" in volume
+        }
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            for mount in container["volumeMounts"]:
+                if mount["mountPath"] in mounting:
+                    wanted = "root.pem" if mount["mountPath"].endswith("state") else "pool.pem"
+                    assert keys[mount["name"]]["ca.crt"] == wanted, name
+                    mounting[mount["mountPath"]].add(name.partition("innkeeper-")[2])
+    assert mounting["/etc/innkeeper/state"] == {"hub", "admin", "worker", "gateway", "setup", "setup-hook", "canary"}
+    assert mounting["/etc/innkeeper/instances/pool-1"] == {"admin", "worker"}
+    plain = json.dumps(render(PRODUCTION))
+    assert "ca.crt" not in plain
 
 
 def test_optional_objects():

@@ -104,6 +104,16 @@ app.kubernetes.io/part-of: innkeeper
 {{ .Values.state.existingSecret | default (printf "%s-state" (include "innkeeper.fullname" .)) }}
 {{- end }}
 
+{{/* What of it is mounted: file -> key, and the certificates of its server always. (root, files) */}}
+{{- define "innkeeper.stateItems" -}}
+{{- range $path, $key := .files }}
+- {key: {{ $key }}, path: {{ $path }}}
+{{- end }}
+{{- with .root.Values.state.keys.ca }}
+- {key: {{ . }}, path: ca.crt}
+{{- end }}
+{{- end }}
+
 {{- define "innkeeper.keysSecret" -}}
 {{ .Values.encryption.existingSecret | default (printf "%s-keys" (include "innkeeper.fullname" .)) }}
 {{- end }}

@@ -111,7 +111,7 @@ topologySpreadConstraints:
   secret:
     secretName: {{ include "innkeeper.stateSecret" . }}
     defaultMode: 0440
-    items: [{key: {{ .Values.state.keys.app }}, path: dsn}]
+    items: {{- include "innkeeper.stateItems" (dict "root" . "files" (dict "dsn" .Values.state.keys.app)) | nindent 6 }}
 - name: keys
   secret:
     secretName: {{ include "innkeeper.keysSecret" . }}
@@ -147,7 +147,11 @@ topologySpreadConstraints:
   secret:
     secretName: {{ .existingSecret }}
     defaultMode: 0440
-    items: [{key: {{ .key | default "dsn" }}, path: dsn}]
+    items:
+      - {key: {{ .key | default "dsn" }}, path: dsn}
+      {{- with .caKey }}
+      - {key: {{ . }}, path: ca.crt}
+      {{- end }}
 {{- end }}
 {{- end }}
 

@@ -29,6 +29,9 @@ the upgrade brings. (root) */}}
 {{- define "innkeeper.setupJob" -}}
 {{- $root := .root -}}
 {{- $place := dict "root" $root "component" "setup" -}}
+{{- $keys := $root.Values.state.keys -}}
+{{- $files := dict "dsn" $keys.app "owner" $keys.owner "gateway" $keys.gateway -}}
+{{- with include "innkeeper.stateAdminKey" $root }}{{ $_ := set $files "admin" . }}{{ end -}}
 apiVersion: batch/v1
 kind: Job
 metadata:
@@ -55,11 +58,11 @@ spec:
           args: [db, setup]
           env:
             {{- include "innkeeper.env.common" $root | nindent 12 }}
-            - {name: INN_STATE_DSN_FILE, value: /etc/innkeeper/state/{{ $root.Values.state.keys.app }}}
-            - {name: INN_STATE_OWNER_DSN_FILE, value: /etc/innkeeper/state/{{ $root.Values.state.keys.owner }}}
-            - {name: INN_GATEWAY_DSN_FILE, value: /etc/innkeeper/state/{{ $root.Values.state.keys.gateway }}}
-            {{- with include "innkeeper.stateAdminKey" $root }}
-            - {name: INN_STATE_ADMIN_DSN_FILE, value: /etc/innkeeper/state/{{ . }}}
+            - {name: INN_STATE_DSN_FILE, value: /etc/innkeeper/state/dsn}
+            - {name: INN_STATE_OWNER_DSN_FILE, value: /etc/innkeeper/state/owner}
+            - {name: INN_GATEWAY_DSN_FILE, value: /etc/innkeeper/state/gateway}
+            {{- if $files.admin }}
+            - {name: INN_STATE_ADMIN_DSN_FILE, value: /etc/innkeeper/state/admin}
             {{- end }}
             - name: INN_SETUP
               value: {{ include "innkeeper.setup" $root | quote }}
@@ -73,5 +76,6 @@ spec:
           secret:
             secretName: {{ include "innkeeper.stateSecret" $root }}
             defaultMode: 0440
+            items: {{- include "innkeeper.stateItems" (dict "root" $root "files" $files) | nindent 14 }}
         - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
 {{- end }}

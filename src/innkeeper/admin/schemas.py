@@ -49,6 +49,11 @@ class NewInstance(Body):
     admin_secret: str = Field(description="Where the administrator's connection string is: file:/PATH or env:NAME")
     database_capacity: int | None = None
     connection_capacity: int | None = None
+    ssl_mode: str = Field(
+        "",
+        description="How applications connect, as libpq's sslmode: disable, require or verify-full;"
+        " empty: require, unless it is on this machine",
+    )
 
 
 class NewCluster(Body):
@@ -226,6 +231,7 @@ class Instance(Sent):
     database_capacity: int
     connections: int
     connection_capacity: int
+    ssl_mode: Literal["", "disable", "require", "verify-full"]
 
 
 class Cluster(Sent):

@@ -114,6 +114,7 @@ def instance(row: Instance, *, databases: int, connections: int) -> Json:
         "database_capacity": row.database_capacity,
         "connections": connections,
         "connection_capacity": row.connection_capacity,
+        "ssl_mode": row.ssl_mode,
     }
 
 

@@ -89,7 +89,7 @@ def _register_instance(session: Session, local: Local, name: str) -> None:
             connection_capacity=POOL_CONNECTIONS,
         )
     elif (known.host, known.port, known.admin_secret) != (HOST, port, reference):
-        instance_rows.move(session, known.id, host=HOST, port=port, admin_secret=reference)
+        instance_rows.move(session, known.id, host=HOST, port=port, admin_secret=reference, ssl_mode=known.ssl_mode)
 
 
 def _register_app(session: Session, file: Path | None) -> str | None:

@@ -178,11 +178,17 @@ def _register_instance(session: Session, wanted: dict[str, Any], say: Said) -> N
     if known is None:
         instances.add(session, actor=ACTOR, **wanted)
         say(f"registered instance {wanted['name']}")
-    elif (known.host, known.port, known.admin_secret) != (wanted["host"], wanted["port"], wanted["admin_secret"]):
-        instance_rows.move(
-            session, known.id, host=wanted["host"], port=wanted["port"], admin_secret=wanted["admin_secret"]
-        )
-        say(f"instance {known.name} is at {wanted['host']}:{wanted['port']} now")
+        return
+    reached = {
+        "host": wanted["host"],
+        "port": wanted["port"],
+        "admin_secret": wanted["admin_secret"],
+        "ssl_mode": wanted.get("ssl_mode", ""),
+    }
+    if any(getattr(known, name) != value for name, value in reached.items()):
+        instance_rows.move(session, known.id, **reached)
+        how = f", sslmode {reached['ssl_mode']}" if reached["ssl_mode"] else ""
+        say(f"instance {known.name} is at {wanted['host']}:{wanted['port']}{how} now")
 
 
 def _apps(wanted: dict[str, Any]) -> list[App]:

@@ -28,6 +28,9 @@ def add(
     port: Annotated[int, typer.Option(help="Its port.")] = 5432,
     databases: Annotated[int | None, typer.Option(help="Databases it takes.", show_default="2000")] = None,
     connections: Annotated[int | None, typer.Option(help="Connections it takes.", show_default="400")] = None,
+    ssl_mode: Annotated[
+        str, typer.Option(help="How applications connect: disable, require, verify-full.", show_default="require")
+    ] = "",
 ) -> None:
     """Register a shared PostgreSQL server."""
     body = {
@@ -37,6 +40,7 @@ def add(
         "admin_secret": admin_secret,
         "database_capacity": databases,
         "connection_capacity": connections,
+        "ssl_mode": ssl_mode,
     }
     made = inn.client.post("/v1/instances", body).body
     inn.done(f"instance {made['name']} is {made['id']}", made)

@@ -28,6 +28,7 @@ def add_instance(call: TheCall, body: s.NewInstance) -> Response:
             admin_secret=body.admin_secret,
             database_capacity=verbs.DATABASES if body.database_capacity is None else body.database_capacity,
             connection_capacity=verbs.CONNECTIONS if body.connection_capacity is None else body.connection_capacity,
+            ssl_mode=body.ssl_mode,
         )
         return Reply(_shown(session, made), 201, {"Location": f"/v1/instances/{made.id}"})
 
