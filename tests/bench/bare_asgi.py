@@ -14,10 +14,12 @@ from psycopg_pool import AsyncConnectionPool
 
 QUERY = (
     "SELECT w.id, w.slug, w.customer_id, w.plan, a.name AS app, a.version AS app_version, w.state, w.generation,"
-    " w.version, w.created_at, w.last_traffic_at, w.deactivated_at, w.purge_at, i.name AS instance, w.held_by,"
-    " w.suspended, w.problem, w.due_real_at, w.operation_id, v.pid FROM workspaces w JOIN apps a ON a.id = w.app_id"
+    " w.version, w.created_at, w.last_traffic_at, w.deactivated_at, w.purge_at, i.name AS instance, c.name AS cluster,"
+    " w.held_by, w.suspended, w.problem, w.due_real_at, w.operation_id, v.pid"
+    " FROM workspaces w JOIN apps a ON a.id = w.app_id"
     " LEFT JOIN instances i ON i.id = w.instance_id"
-    " LEFT JOIN activations v ON v.workspace_id = w.id AND v.generation = w.generation WHERE w.slug = %s"
+    " LEFT JOIN activations v ON v.workspace_id = w.id AND v.generation = w.generation"
+    " LEFT JOIN clusters c ON c.id = v.cluster_id WHERE w.slug = %s"
 )
 
 Message = dict[str, Any]

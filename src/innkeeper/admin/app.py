@@ -29,6 +29,7 @@ from innkeeper.admin.routes import (
 )
 from innkeeper.admin.services import AdminServices
 from innkeeper.admin.streams import Streams
+from innkeeper.store.glances import Glances
 
 # Matched in this order: what is asked most often first.
 _ROUTERS = (
@@ -57,6 +58,7 @@ def create_admin(services: AdminServices) -> FastAPI:
     app.state.streams = Streams(services.signals)
     app.state.checks = CheckRunner(services)
     app.state.refusals = Refusals(services.database, edge="admin-api")
+    app.state.glances = Glances(services.database.dsn, application="innkeeper admin glances")
     return app
 
 
@@ -71,9 +73,12 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     services.database.open()
     checks = cast("CheckRunner", app.state.checks)
     refusals = cast("Refusals", app.state.refusals)
+    glances = cast("Glances", app.state.glances)
     checks.recover()
     refusals.open()
+    await glances.open()
     yield
+    await glances.close()
     checks.close()
     refusals.close()
 
@@ -92,9 +97,9 @@ def _bare() -> FastAPI:
         lifespan=_lifespan,
     )
     problems.install(app)
-    for module in _ROUTERS:
-        app.include_router(module.router)
-    app.include_router(process.router)
+    for module in (*_ROUTERS, process):
+        # As they are: a router that is included matches every request twice.
+        app.router.routes += module.router.routes
     app.add_middleware(metrics.Counting)
     app.openapi = lambda: _described(app)
     return app

@@ -9,21 +9,24 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, LiteralString, TypeAlias, cast
 
 import structlog
 from fastapi import Depends, Request
 from psycopg import sql
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from innkeeper.admin.refusals import Refusals
 from innkeeper.admin.services import AdminServices
 from innkeeper.control import tokens
 from innkeeper.control.tokens import Caller, KnownButRefused
-from innkeeper.model.errors import BreakerOpen, Forbidden, InvalidInput, TemporaryError, Unauthenticated
+from innkeeper.model import token as form
+from innkeeper.model.errors import BreakerOpen, Forbidden, InvalidInput, Refused, TemporaryError, Unauthenticated
 from innkeeper.model.token import Scope
 from innkeeper.store import breakers, idempotency
 from innkeeper.store import tokens as token_rows
+from innkeeper.store.glances import Glances
 from innkeeper.store.idempotency import Answer
 from innkeeper.store.session import Session
 
@@ -49,6 +52,16 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+class Look:
+    """A query of one row that is asked often: its text alone, and with the look-up of the token beside it."""
+
+    __slots__ = ("alone", "beside")
+
+    def __init__(self, query: sql.Composed) -> None:
+        self.alone = query
+        self.beside: LiteralString = token_rows.beside(query)
+
+
 class Call:
     """One request on its way through an endpoint. ``body``: the raw bytes of a POST, read before the endpoint runs."""
 
@@ -64,18 +77,34 @@ class Call:
         """Run queries for someone who may, all on one state of things."""
         return self._run(self.services.database.snapshot(), lambda session, _: query(session))
 
-    def look(
-        self, query: sql.Composable, values: Mapping[str, object], show: Callable[[dict[str, Any] | None], Reply]
+    async def look(
+        self, query: Look, values: Mapping[str, object], show: Callable[[dict[str, Any] | None], Reply]
     ) -> Response:
-        """Show the row of one query (None: there is none) to someone who may, in one round trip."""
-        found: dict[str, Any] | None = None
+        """Show the row of one query (None: there is none) to someone who may: in one round trip on the event loop.
 
-        def admit(session: Session) -> Caller:
-            nonlocal found
-            caller, found = tokens.authenticate_beside(session, bearer(self.request), query, values)
-            return caller
+        That answers who is known, may and finds something. Anyone and anything else is judged in a thread, anew.
+        """
+        found = await self._glance(query, values)
+        if found is not None:
+            return respond(show(found))
 
-        return self._run(self.services.database.reading(), lambda _session, _caller: show(found), admit)
+        def again(session: Session, _: Caller) -> Reply:
+            return show(session.execute(query.alone, values).fetchone())
+
+        return await run_in_threadpool(self._run, self.services.database.reading(), again)
+
+    async def _glance(self, query: Look, values: Mapping[str, object]) -> dict[str, Any] | None:
+        """The row, for a token that is beyond doubt and of which nothing is to be noted."""
+        glances: Glances = self.request.app.state.glances
+        presented = form.parse(bearer(self.request) or "")
+        if presented is None or (row := await glances.row(query.beside, {"token_id": presented.id, **values})) is None:
+            return None
+        try:
+            caller = tokens.judge(presented, token_rows.part(row))
+            self._check_scope(caller)
+        except Refused:
+            return None
+        return None if caller.touch else row
 
     def once(self, effect: Callable[[Session, str], Reply]) -> Response:
         """Run an effect (session, actor) for someone who may; the same idempotency key gets the same answer."""
@@ -118,12 +147,11 @@ class Call:
         self,
         opened: AbstractContextManager[Session],
         act: Callable[[Session, Caller], Reply | Response],
-        admit: Callable[[Session], Caller] | None = None,
     ) -> Response:
         caller: Caller | None = None
         try:
             with opened as session:
-                caller = admit(session) if admit else tokens.authenticate(session, bearer(self.request))
+                caller = tokens.authenticate(session, bearer(self.request))
                 self._check_scope(caller)
                 answer = act(session, caller)
         except KnownButRefused as refusal:
@@ -216,9 +244,10 @@ def bearer(request: Request) -> str | None:
     return token.strip() if kind.lower() == "bearer" and token.strip() else None
 
 
-async def _of_request(request: Request) -> Call:
+async def of_request(request: Request) -> Call:
+    """The call of a request."""
     return cast("Call", request.scope[KEY])
 
 
-TheCall: TypeAlias = Annotated[Call, Depends(_of_request)]
+TheCall: TypeAlias = Annotated[Call, Depends(of_request)]
 """How an endpoint asks for its call."""

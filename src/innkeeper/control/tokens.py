@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from psycopg import sql
-
 from innkeeper.model import token as form
 from innkeeper.model.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from innkeeper.model.token import Presented, Scope, Token
@@ -45,21 +43,11 @@ def authenticate(session: Session, sent: str | None) -> Caller:
     if sent is None:
         raise Unauthenticated("a token is needed: send Authorization: Bearer inn_...")
     presented = form.parse(sent)
-    return _judge(presented, store.presented(session, presented.id) if presented is not None else None)
+    return judge(presented, store.presented(session, presented.id) if presented is not None else None)
 
 
-def authenticate_beside(
-    session: Session, sent: str | None, query: sql.Composable, values: Mapping[str, object]
-) -> tuple[Caller, dict[str, Any] | None]:
-    """The same, and the one row (with an ``id``) of a query, in one round trip."""
-    presented = None if sent is None else form.parse(sent)
-    if presented is None:
-        return authenticate(session, sent), None  # which refuses
-    row, found = store.presented_beside(session, presented.id, query, values)
-    return _judge(presented, row), found
-
-
-def _judge(presented: Presented | None, row: Mapping[str, Any] | None) -> Caller:
+def judge(presented: Presented | None, row: Mapping[str, Any] | None) -> Caller:
+    """Who presented it, by what the state database keeps of that id (None: nothing)."""
     proved = presented is not None and form.proves(presented, _NOBODYS if row is None else bytes(row["secret_hash"]))
     if row is None or not proved:
         raise Unauthenticated("this token is not known here: make one with inn token create")

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from innkeeper.admin import routing, views
 from innkeeper.admin import schemas as s
-from innkeeper.admin.call import Call, Reply, TheCall
+from innkeeper.admin.call import Call, Look, Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
 from innkeeper.control import clusters, customers, instances, purges
 from innkeeper.control import workspaces as verbs
@@ -25,6 +25,8 @@ NEEDED = dict.fromkeys(Request, Scope.OPERATE) | dict.fromkeys(
     (Request.PURGE, Request.HOLD, Request.RELEASE), Scope.ADMIN
 )
 """What destroys, or keeps from destruction, is not an operator's everyday."""
+
+_ONE = Look(shown.ONE)
 
 
 def create_workspace(call: TheCall, body: s.NewWorkspace) -> Response:
@@ -86,7 +88,7 @@ def list_workspaces(
     return call.read(query)
 
 
-def get_workspace(call: TheCall, slug: str) -> Response:
+async def get_workspace(call: TheCall, slug: str) -> Response:
     """One workspace. Its ETag is what If-Match takes."""
 
     def show(row: dict[str, Any] | None) -> Reply:
@@ -95,7 +97,7 @@ def get_workspace(call: TheCall, slug: str) -> Response:
         body = views.workspace(row, domain=call.services.domain, local=call.services.local)
         return Reply(body, 200, {"ETag": views.etag(row["version"])})
 
-    return call.look(shown.ONE, {"slug": slug}, show)
+    return await call.look(_ONE, {"slug": slug}, show)
 
 
 def accepted(operation: Operation) -> Reply:
