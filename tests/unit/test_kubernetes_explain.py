@@ -1,8 +1,12 @@
-"""Why a pod does not run, in words. The statuses are those a kubelet and a scheduler of 1.37 write."""
+"""Why a pod does not run, in words. The statuses are those a kubelet and a scheduler of 1.37 write.
+
+Each is looked at as the watch keeps it: what it leaves out must not be missed.
+"""
 
 import pytest
 
 from innkeeper.adapters.kubernetes import explain
+from innkeeper.adapters.kubernetes.pods import slim
 from innkeeper.model.observed import Life, RuntimeObservation
 from innkeeper.model.workspace import Address
 
@@ -18,7 +22,7 @@ def pod(
     containers = [] if state is None else [{"name": "app", "state": state, "restartCount": restarts}]
     if last is not None:
         containers[0]["lastState"] = {"terminated": last}
-    return {
+    whole = {
         "metadata": {"name": "app-1", "uid": "u1"} | ({"deletionTimestamp": "2026-11-24T20:00:00Z"} if deleted else {}),
         "spec": {
             "containers": [
@@ -32,6 +36,7 @@ def pod(
         },
         "status": {"phase": "Pending", "containerStatuses": containers} | status,
     }
+    return slim(whole)
 
 
 def waiting(reason: str, message: str = "") -> dict:

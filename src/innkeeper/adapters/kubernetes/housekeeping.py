@@ -9,6 +9,7 @@ started in it, and nothing kept.
 
 import random
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -39,7 +40,7 @@ _LEFT_BEHIND = timedelta(minutes=10)
 _SLOW = timedelta(minutes=1)
 _SAY_EVERY = 300.0
 
-_PAGE = 500
+_PAGE = 100
 
 
 class Housekeeping:
@@ -59,10 +60,10 @@ class Housekeeping:
             self.clean(now=datetime.now(UTC))
 
     def clean(self, *, now: datetime) -> None:
-        namespaces = self._namespaces()
-        living = {workspace for item in namespaces if (workspace := label(item, WORKSPACE))}
-        stopped = self._marks.everyone()
-        for item in namespaces:
+        stopped, living = self._marks.everyone(), set[str]()
+        for item in self._namespaces():
+            if workspace := label(item, WORKSPACE):
+                living.add(workspace)
             ref = ref_of(item["metadata"]["name"])
             if ref is None or item["metadata"].get("deletionTimestamp"):
                 continue
@@ -82,15 +83,15 @@ class Housekeeping:
         self._said_at[metadata["name"]] = now
         log.warning("namespace.does-not-end", namespace=metadata["name"], cluster=self._cluster, why=why(namespace))
 
-    def _namespaces(self) -> list[Manifest]:
+    def _namespaces(self) -> Iterator[Manifest]:
+        """Page by page: all of them together would be most of what this process holds."""
         query: dict[str, str | int] = {"labelSelector": selects(cluster=self._cluster), "limit": _PAGE}
-        found: list[Manifest] = []
         while True:
             page = self._api.list(collection("Namespace"), **query)
-            found += page["items"]
+            yield from page["items"]
             following = page["metadata"].get("continue")
             if not following:
-                return found
+                return
             query["continue"] = following
 
     def _is_bare(self, namespace: str) -> bool:

@@ -27,7 +27,7 @@ KEPT = timedelta(hours=24)
 
 _NEVER = -1
 _PREFIX = "stop-"
-_PAGE = 500
+_PAGE = 100
 
 
 class Marks:

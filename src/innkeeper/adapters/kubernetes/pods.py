@@ -11,12 +11,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
+from typing import Any
 
 import structlog
 import urllib3
 
 from innkeeper.adapters.kubernetes.api import Api, GoneError
-from innkeeper.adapters.kubernetes.names import ALL_PODS, Manifest, part, selects
+from innkeeper.adapters.kubernetes.names import ALL_PODS, Manifest, part, parts, selects
 from innkeeper.model.errors import InnkeeperError
 
 log = structlog.get_logger()
@@ -27,14 +29,22 @@ SILENCE = 100.0
 RELIST = 600.0
 """Seconds after which everything is listed anew: what a watch may have missed is mended then."""
 
+FIRST = 10.0
+"""Seconds that the first list is waited for."""
+
 _WATCH = (240, 300)
 """Seconds the server is asked to keep a watch open: not all workers come back at once."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
-_PAGE = 500
+_PAGE = 100
+"""Pods in one answer: while it is read, it takes ten times the memory of what is kept of them."""
 
+_METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
+_STATUS = ("phase", "reason", "message", "podIP")
+_CONDITION = ("type", "status", "reason", "message")
 _CONTAINER = ("name", "image", "ports", "resources", "restartPolicy")
+_CONTAINER_STATUS = ("name", "restartCount", "state", "lastState")
 
 _LAST = 200
 """Deleted pods that are remembered: how a container ended is known by then only."""
@@ -51,6 +61,7 @@ class PodWatch:
         self._forgotten: dict[str, float] = {}
         self._last: OrderedDict[str, Manifest] = OrderedDict()
         self._heard_at: float | None = None
+        self._first_by: float | None = None
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._stream: urllib3.BaseHTTPResponse | None = None
@@ -74,6 +85,19 @@ class PodWatch:
         with self._changed:
             return self._last.get(uid)
 
+    def await_first(self) -> None:
+        """Until all pods were listed once: whoever looks at thousands would ask for each of them before.
+
+        Only so long after the first call: a cluster that does not answer must not keep the others waiting for ever.
+        """
+        with self._changed:
+            self._begin()
+            self._first_by = self._first_by or time.monotonic() + FIRST
+            while (
+                self._heard_at is None and not self._closed.is_set() and (left := self._first_by - time.monotonic()) > 0
+            ):
+                self._changed.wait(left)
+
     def wait(self, seconds: float) -> None:
         """Until something changed, or that long."""
         with self._changed:
@@ -84,6 +108,7 @@ class PodWatch:
         self._closed.set()
         with self._changed:
             stream, thread = self._stream, self._thread
+            self._changed.notify_all()
         if stream is not None:
             with suppress(OSError, ValueError, RuntimeError):
                 stream.shutdown()
@@ -191,20 +216,37 @@ def by_age(pods: Iterable[Manifest]) -> list[Manifest]:
 
 
 def slim(pod: Manifest) -> Manifest:
-    """What is looked at of a pod: with thousands of them, the rest is most of it."""
+    """What is looked at of a pod: with thousands of them, the rest is most of it. What many have alike is kept once."""
     metadata, spec, status = pod["metadata"], pod["spec"], part(pod, "status")
-    keys = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "labels")
     return {
-        "metadata": {key: metadata[key] for key in keys if key in metadata},
+        "metadata": _picked(metadata, _METADATA),
         "spec": {
             "nodeName": spec.get("nodeName"),
-            "containers": [
-                {key: container[key] for key in _CONTAINER if key in container} for container in spec["containers"]
-            ],
+            "containers": _alike([_picked(container, _CONTAINER) for container in spec["containers"]]),
         },
-        "status": {
-            key: status[key]
-            for key in ("phase", "reason", "message", "podIP", "conditions", "containerStatuses")
-            if key in status
+        "status": _picked(status, _STATUS)
+        | {
+            "conditions": _alike([_picked(each, _CONDITION) for each in parts(status, "conditions")]),
+            "containerStatuses": _alike([_container_status(each) for each in parts(status, "containerStatuses")]),
         },
     }
+
+
+def _container_status(status: Manifest) -> Manifest:
+    found, state = _picked(status, _CONTAINER_STATUS), part(status, "state")
+    # Since when it runs is nobody's question, and makes each unlike all others.
+    return found | {"state": {"running": {}} if "running" in state else state}
+
+
+def _picked(it: Manifest, keys: tuple[str, ...]) -> Manifest:
+    return {key: it[key] for key in keys if key in it}
+
+
+def _alike(it: object) -> Any:
+    return _once(json.dumps(it))
+
+
+@lru_cache(maxsize=1000)
+def _once(text: str) -> Any:
+    """One object for all that say the same; nobody changes what a pod holds."""
+    return json.loads(text)

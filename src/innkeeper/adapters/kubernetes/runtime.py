@@ -51,7 +51,7 @@ _WRITES = 16
 _FROZEN = 3600.0
 """Seconds. A start that took longer to its first call was frozen (stop marks are kept for a day)."""
 
-_PAGE = 500
+_PAGE = 100
 
 _ABSENT = RuntimeObservation(Life.ABSENT)
 
@@ -177,6 +177,7 @@ class KubernetesRuntime:
 
     def maintain(self) -> None:
         """Now and then: clear what a dead worker's start left behind, and forget old stop marks."""
+        self._watch.await_first()
         self._housekeeping.tick()
 
     def inventory(self) -> Sequence[ActivationRef]:
