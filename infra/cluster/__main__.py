@@ -6,6 +6,8 @@ python infra/cluster build    the programs only
 python infra/cluster check    is it whole? exit status 1 with the reason
 python infra/cluster traces   what of it is on this machine, as JSON
 python infra/cluster traces --since FILE   what came since FILE was written so; exit status 1 if anything did
+
+With INN_CLUSTER_NODES=kwok, `up` and `down` are those of another cluster beside it, whose nodes are played (played.py).
 """
 
 import fcntl
@@ -26,14 +28,19 @@ import compare
 import components
 import machine
 import pki
+import played
 import processes
 import supervisor
-from paths import DATA, DIRECTORY, KUBECONFIG, LOCK, LOGS, PORTS, RUN, SOCKET, ClusterError
+from paths import DATA, DIRECTORY, KUBECONFIG, LOCK, LOGS, PLAYED, PORTS, RUN, SOCKET, ClusterError
 
 HERE = Path(__file__).resolve()
 
 
 def up() -> None:
+    if PLAYED:
+        with _alone():
+            played.up(_say)
+        return
     _require_root()
     keys = binaries.build(_say)
     wanted = {tool: keys[tool] for tool in components.DAEMONS} | {"settings": components.fingerprint()}
@@ -105,6 +112,10 @@ def _load_images() -> None:
 
 
 def down() -> None:
+    if PLAYED:
+        with _alone():
+            played.down()
+        return
     _require_root()
     with _alone():
         machine.restore(machine.record())
@@ -164,6 +175,7 @@ def _require_root() -> None:
 
 @contextmanager
 def _alone() -> Generator[None]:
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

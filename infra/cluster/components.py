@@ -26,24 +26,31 @@ from paths import (
     API_PORT,
     BRIDGE,
     CGROUP,
+    CONTROLLERS_PORT,
     DATA,
     DNS_SERVICE,
+    ETCD_PEER_PORT,
+    ETCD_PORT,
     HOST,
     KUBECONFIG,
     LOGS,
     NODE,
     PKI,
+    PLAYED,
     PODS,
     RUN,
     SANDBOX_IMAGE,
+    SCHEDULER_PORT,
     SERVICES,
     SETTINGS,
     SOCKET,
 )
 
-ETCD = "http://127.0.0.1:2379"
+ETCD = f"http://127.0.0.1:{ETCD_PORT}"
 BRISK = ("--kube-api-qps=300", "--kube-api-burst=600")
 """Thousands of pods on nodes of kwok, namespaces that vanish by the dozen: the defaults, 20 and 30, are the brake."""
+
+_CONNECT = f"--kubeconfig={KUBECONFIG}"
 
 DAEMONS = ("kube", "containerd", "runc", "kube-router", "coredns")
 """The tools whose new build means a new cluster."""
@@ -62,8 +69,24 @@ class Component:
 
 
 def components() -> tuple[Component, ...]:
-    kubeconfig = f"--kubeconfig={KUBECONFIG}"
+    """All that must run, in the order of their first start."""
+    etcd, api_server, controllers, scheduler = _control_plane()
+    if PLAYED:
+        return etcd, api_server, controllers, scheduler, _kwok()
+    containerd = Component("containerd", (f"--config={SETTINGS}/containerd.toml",))
+    return etcd, api_server, containerd, controllers, scheduler, *_of_the_node()
+
+
+def _control_plane() -> tuple[Component, Component, Component, Component]:
     kubelet_client = (f"--kubelet-client-certificate={PKI}/admin.crt", f"--kubelet-client-key={PKI}/admin.key")
+    # Pods reach the API server at the bridge. Those that are played reach nothing, and there is no bridge.
+    address = (
+        ("--bind-address=127.0.0.1", f"--advertise-address={HOST}", "--endpoint-reconciler-type=none")
+        if PLAYED
+        else ("--bind-address=0.0.0.0", f"--advertise-address={HOST}")
+    )
+    ports = (("--bind-address=127.0.0.1", f"--secure-port={port}") for port in (CONTROLLERS_PORT, SCHEDULER_PORT))
+    controllers, scheduler = ports if PLAYED else (("--bind-address=127.0.0.1",), ("--bind-address=127.0.0.1",))
     return (
         Component(
             "etcd",
@@ -71,7 +94,7 @@ def components() -> tuple[Component, ...]:
                 f"--data-dir={DATA}/etcd",
                 f"--listen-client-urls={ETCD}",
                 f"--advertise-client-urls={ETCD}",
-                "--listen-peer-urls=http://127.0.0.1:2380",
+                f"--listen-peer-urls=http://127.0.0.1:{ETCD_PEER_PORT}",
                 "--unsafe-no-fsync",
             ),
         ),
@@ -80,8 +103,7 @@ def components() -> tuple[Component, ...]:
             (
                 f"--etcd-servers={ETCD}",
                 f"--secure-port={API_PORT}",
-                "--bind-address=0.0.0.0",
-                f"--advertise-address={HOST}",
+                *address,
                 f"--tls-cert-file={PKI}/server.crt",
                 f"--tls-private-key-file={PKI}/server.key",
                 f"--client-ca-file={PKI}/ca.crt",
@@ -99,11 +121,10 @@ def components() -> tuple[Component, ...]:
                 "--audit-log-maxbackup=1",
             ),
         ),
-        Component("containerd", (f"--config={SETTINGS}/containerd.toml",)),
         Component(
             "kube-controller-manager",
             (
-                kubeconfig,
+                _CONNECT,
                 f"--service-account-private-key-file={PKI}/sa.key",
                 f"--root-ca-file={PKI}/ca.crt",
                 f"--cluster-signing-cert-file={PKI}/ca.crt",
@@ -112,19 +133,25 @@ def components() -> tuple[Component, ...]:
                 "--concurrent-namespace-syncs=40",
                 *BRISK,
                 "--leader-elect=false",
-                "--bind-address=127.0.0.1",
+                *controllers,
             ),
             once=api.answers,
         ),
-        Component(
-            "kube-scheduler",
-            (kubeconfig, *BRISK, "--leader-elect=false", "--bind-address=127.0.0.1"),
-            once=api.answers,
-        ),
+        Component("kube-scheduler", (_CONNECT, *BRISK, "--leader-elect=false", *scheduler), once=api.answers),
+    )
+
+
+def _kwok() -> Component:
+    """Whatever node there is, and every pod on it; addresses are those of its node's podCIDR."""
+    return Component("kwok", (_CONNECT, "--manage-all-nodes=true", f"--node-ip={HOST}"), once=api.answers)
+
+
+def _of_the_node() -> tuple[Component, ...]:
+    return (
         Component(
             "kubelet",
             (
-                kubeconfig,
+                _CONNECT,
                 f"--config={SETTINGS}/kubelet.json",
                 f"--root-dir={DATA}/kubelet",
                 f"--hostname-override={NODE}",
@@ -135,7 +162,7 @@ def components() -> tuple[Component, ...]:
         Component(
             "kube-proxy",
             (
-                kubeconfig,
+                _CONNECT,
                 f"--hostname-override={NODE}",
                 "--proxy-mode=nftables",
                 f"--cluster-cidr={PODS}",
@@ -147,7 +174,7 @@ def components() -> tuple[Component, ...]:
         Component(
             "kube-router",
             (
-                kubeconfig,
+                _CONNECT,
                 "--run-router=false",
                 "--run-firewall=true",
                 "--run-service-proxy=false",
@@ -199,7 +226,13 @@ def create_dns_service() -> None:
 
 
 def _audit() -> dict[str, object]:
-    """What service accounts other than Kubernetes' own asked for: a test compares it with the chart's role."""
+    """What service accounts other than Kubernetes' own asked for: a test compares it with the chart's role.
+
+    Of a played cluster, what administrators asked for: the product is one there, and a bench counts its requests.
+    """
+    if PLAYED:
+        ours = {"level": "Metadata", "userGroups": ["system:masters"], "omitStages": ["RequestReceived"]}
+        return {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [ours, {"level": "None"}]}
     own = ["system:serviceaccounts:kube-system", "system:nodes"]
     rules = [
         {"level": "None", "userGroups": own},

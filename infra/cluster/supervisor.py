@@ -28,7 +28,7 @@ from pathlib import Path
 from types import FrameType
 
 from components import Component, components
-from paths import CACHE, DIRECTORY, KUBECONFIG, LOGS, RUN
+from paths import CACHE, DIRECTORY, KUBECONFIG, LOGS, RUN, SAME
 from processes import write_pid
 
 NAME = "supervisor"
@@ -156,7 +156,7 @@ def begin(script: Path) -> None:
             stderr=log,
             cwd=DIRECTORY,
             start_new_session=True,
-            env={**environment(), "INN_CLUSTER_DIR": str(DIRECTORY), "INN_CLUSTER_CACHE": str(CACHE)},
+            env={**environment(), **SAME},
         )
     write_pid(NAME, process.pid)
     process.returncode = 0  # it is meant to outlive us; without this Popen warns

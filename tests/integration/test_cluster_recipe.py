@@ -200,3 +200,16 @@ def test_traces_that_cannot_be_compared_are_refused(environment, arguments, word
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def places(nodes):
+    """What a cluster of this kind uses of the machine: folder, lock and ports."""
+    said = "import json, paths; print(json.dumps([str(paths.DIRECTORY), str(paths.LOCK), *paths.PORTS]))"
+    environment = {**os.environ, "PYTHONPATH": str(RECIPE), "INN_CLUSTER_NODES": nodes}
+    done = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_a_played_cluster_runs_beside_the_other():
+    assert not places("kwok") & places("")
+    assert len(places("kwok")) > 2
