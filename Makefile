@@ -67,9 +67,9 @@ bench: ## speed, as ratios with their goals; ARGS=--quick in a minute, ARGS="--o
 	@exec $(BIN)/python tests/bench/run_all.py $(ARGS)
 
 .PHONY: bench-scale
-bench-scale: ## the rows about size, with a million workspaces
+bench-scale: ## the rows about size: a million workspaces, 3,000 of them on an API server; ARGS=--quick
 	$(SETUP) dev
-	@exec $(BIN)/python tests/bench/run_all.py --scale --only 4 $(ARGS)
+	@exec $(BIN)/python tests/bench/run_all.py --scale --only 4 kwok $(ARGS)
 
 .PHONY: images
 images: ## build the images of infra/images with docker, podman or buildah; BASE=, LOAD=cluster, PIN=1, ARGS=--help

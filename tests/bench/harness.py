@@ -62,7 +62,15 @@ class Row:
 
     @property
     def verdict(self) -> str:
+        if math.isnan(self.value):
+            return "NOT MEASURED"
         return "" if self.goal is None else "reached" if self.goal.reached(self.value) else "MISSED"
+
+    @classmethod
+    def not_measured(cls, row: str, what: str, goal: Goal, why: str) -> "Row":
+        """It has no value here, and says so where the value would be."""
+        say(f"row {row} IS NOT MEASURED: {why}")
+        return cls(row, what, math.nan, goal, note=f"NOT MEASURED: {why}")
 
 
 @dataclass
@@ -139,6 +147,8 @@ def ms(seconds: float) -> str:
 
 
 def shown(value: float) -> str:
+    if math.isnan(value):
+        return "-"
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
@@ -157,7 +167,7 @@ def report(rows: Sequence[Row], *, quick: bool) -> None:
         (
             row.row,
             row.what,
-            f"{shown(row.value)}{' ' + row.unit if row.unit else ''}",
+            f"{shown(row.value)}{' ' + row.unit if row.unit and not math.isnan(row.value) else ''}",
             str(row.goal or ""),
             row.verdict,
             "" if row.spread is None else " .. ".join(map(shown, row.spread)),
@@ -186,10 +196,10 @@ def _json(row: Row, *, quick: bool) -> dict[str, object]:
     return {
         "row": row.row,
         "what": row.what,
-        "value": round(row.value, 4),
+        "value": None if math.isnan(row.value) else round(row.value, 4),
         "unit": row.unit,
         "goal": None if row.goal is None else str(row.goal),
-        "reached": None if row.goal is None else row.goal.reached(row.value),
+        "reached": None if row.goal is None or math.isnan(row.value) else row.goal.reached(row.value),
         "spread": None if row.spread is None else [round(value, 4) for value in row.spread],
         "pairs": row.pairs,
         "figures": row.figures,

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 
 import footprint
+import kwok_scale
 import row1_cold_provision
 import row3_provision_rate
 import row4_sweep_scale
@@ -11,6 +12,8 @@ import row6_activity_tracking
 import row7_proxy
 import row8_wake
 import row9_api_reads
+import row11_objects
+import row12_cluster_wake
 from harness import Bench, Row, run
 
 ROWS: dict[str, Callable[[Bench], list[Row]]] = {
@@ -22,16 +25,22 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "4": row4_sweep_scale.measure,
     "6": row6_activity_tracking.measure,
     "7": row7_proxy.measure,
+    "11": row11_objects.measure,
+    "12": row12_cluster_wake.measure,
+    "kwok": kwok_scale.measure,
 }
+LARGE = ("kwok",)
+"""Only with --scale, unless asked for."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="all of them in less than a minute, with fewer pairs")
-    parser.add_argument("--scale", action="store_true", help="row 4 with 1,000,000 workspaces")
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--scale", action="store_true", help="row 4 with 1,000,000 workspaces, kwok with 3,000")
+    parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     arguments = parser.parse_args()
-    run([ROWS[name] for name in arguments.only], quick=arguments.quick, scale=arguments.scale)
+    wanted = arguments.only or [name for name in ROWS if arguments.scale or name not in LARGE]
+    run([ROWS[name] for name in wanted], quick=arguments.quick, scale=arguments.scale)
 
 
 if __name__ == "__main__":

@@ -227,6 +227,13 @@ def _first_line(error: Exception) -> str:
 def cluster() -> Iterator[TestCluster]:
     if why := missing():
         pytest.skip(why)
+    with connected() as test_cluster:
+        yield test_cluster
+
+
+@contextmanager
+def connected() -> Generator[TestCluster]:
+    """The one that ``missing`` found nothing against; nothing of this session is left in it afterwards."""
     found = find_kubeconfig()
     assert found is not None
     path, ours = found

@@ -1,0 +1,135 @@
+"""How much a cluster is asked: requests for a start and a stop, counted, and none while nothing happens."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from innkeeper.model.app import App, Health
+from innkeeper.model.observed import Life
+from innkeeper.model.workspace import ActivationRef
+from support.activations import SERVER, spec
+from support.api_proxy import ApiProxy, api_proxy
+from support.kubernetes import KUBERNETES_VALUES, PYTHON_IMAGE, Pods
+from support.waiting import eventually
+
+pytestmark = pytest.mark.cluster
+
+APP = App(
+    "server",
+    "1.0.0",
+    image=PYTHON_IMAGE,
+    args=("python3", "-ISu", "-c", SERVER),
+    health=Health("/", 60.0),
+    env={"PORT": "{port}", "HOST": "{host}"},
+)
+LOOKS = 50
+
+START = {
+    "POST namespaces": 1,
+    "GET configmaps": 1,  # its stop mark
+    "GET namespaces": 1,  # other generations
+    "POST resourcequotas": 1,
+    "PATCH networkpolicies": 1,
+    "PATCH serviceaccounts": 1,
+    "PATCH secrets": 1,
+    "PATCH limitranges": 1,
+    "PATCH services": 1,
+    "PATCH deployments": 1,
+}
+SURROUNDINGS = {"GET nodes": 1, "GET services": 1}
+"""Once in ten minutes, whatever starts."""
+
+STOP = {
+    "POST configmaps": 1,  # the stop mark
+    "PUT resourcequotas": 1,  # the gate
+    "DELETE pods": 1,
+    "DELETE deployments": 1,
+    "DELETE statefulsets": 1,  # it may be of either kind
+    "PATCH configmaps": 1,  # what it wrote
+}
+
+
+@pytest.fixture
+def proxy(pods: Pods, tmp_path: Path) -> Iterator[ApiProxy]:
+    with api_proxy(pods.sandbox.cluster.kubeconfig, tmp_path) as between:
+        yield between
+
+
+@pytest.fixture
+def ref(pods: Pods) -> ActivationRef:
+    return ActivationRef(pods.cluster.removeprefix("test-"), 1)
+
+
+def asked(proxy: ApiProxy) -> Counter[str]:
+    """``VERB resource``, and how often, since the last time this was asked; the one shared watch apart."""
+    every, proxy.asked[:] = list(proxy.asked), []
+    return Counter(_short(line) for line in every if not _of_the_watch(line))
+
+
+def _short(line: str) -> str:
+    verb, _, address = line.partition(" ")
+    words = urlsplit(address).path.split("/")
+    words = words[3:] if words[1] == "api" else words[4:]  # without group and version
+    if words[0] == "namespaces" and len(words) > 2:
+        words = words[2:]
+    return f"{verb} {words[0]}"
+
+
+def _of_the_watch(line: str) -> bool:
+    address = urlsplit(line.partition(" ")[2])
+    return address.path == "/api/v1/pods" and "labelSelector" in parse_qs(address.query)
+
+
+def awake(runtime, ref: ActivationRef) -> bool:
+    return runtime.observe(ref).life is Life.RUNNING
+
+
+def writes(counted: Counter[str]) -> dict[str, int]:
+    return {what: count for what, count in counted.items() if not what.startswith("GET ")}
+
+
+def test_a_start_asks_for_ten_things(pods, proxy, ref):
+    runtime = pods.runtime(access=proxy.access)
+    runtime.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    assert asked(proxy) == START | SURROUNDINGS
+    runtime.start(spec(replace(ref, workspace_id=f"{ref.workspace_id}b"), APP, values=KUBERNETES_VALUES))
+    assert asked(proxy) == START
+
+
+def test_what_is_awake_is_asked_for_nothing(pods, proxy, ref):
+    runtime = pods.runtime(access=proxy.access)
+    runtime.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    eventually(lambda: awake(runtime, ref), timeout=120)
+    asked(proxy)
+    for _ in range(LOOKS):
+        runtime.maintain()
+        assert awake(runtime, ref)
+    assert asked(proxy) == {}
+    # The control: what is not there is asked for, so this would be seen.
+    assert runtime.observe(replace(ref, generation=2)).life is Life.ABSENT
+    assert asked(proxy)["GET namespaces"] == 1
+
+
+def test_a_worker_that_begins_does_not_ask_for_each_that_is_awake(pods, proxy, ref):
+    first = pods.runtime()
+    first.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    eventually(lambda: awake(first, ref), timeout=120)
+    runtime = pods.runtime(access=proxy.access)
+    runtime.maintain()
+    assert awake(runtime, ref)
+    assert asked(proxy) == {}
+
+
+def test_a_stop_writes_six_things(pods, proxy, ref):
+    runtime = pods.runtime(access=proxy.access)
+    runtime.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    eventually(lambda: awake(runtime, ref), timeout=120)
+    asked(proxy)
+    runtime.stop(ref, grace=5)
+    assert writes(asked(proxy)) == STOP
+    runtime.stop(ref, grace=5)  # again, as after a crash
+    assert "DELETE pods" not in writes(asked(proxy))
