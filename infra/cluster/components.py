@@ -31,6 +31,7 @@ from paths import (
     DNS_SERVICE,
     ETCD_PEER_PORT,
     ETCD_PORT,
+    HERE,
     HOST,
     KUBECONFIG,
     LOGS,
@@ -143,7 +144,8 @@ def _control_plane() -> tuple[Component, Component, Component, Component]:
 
 def _kwok() -> Component:
     """Whatever node there is, and every pod on it; addresses are those of its node's podCIDR."""
-    return Component("kwok", (_CONNECT, "--manage-all-nodes=true", f"--node-ip={HOST}"), once=api.answers)
+    stages = f"--config={HERE}/kwok.yaml"
+    return Component("kwok", (_CONNECT, stages, "--manage-all-nodes=true", f"--node-ip={HOST}"), once=api.answers)
 
 
 def _of_the_node() -> tuple[Component, ...]:
