@@ -118,7 +118,7 @@ def _control_plane() -> tuple[Component, Component, Component, Component]:
                 "--allow-privileged",
                 f"--audit-policy-file={SETTINGS}/audit.json",
                 f"--audit-log-path={LOGS}/audit.log",
-                "--audit-log-maxsize=100",
+                f"--audit-log-maxsize={2000 if PLAYED else 100}",
                 "--audit-log-maxbackup=1",
             ),
         ),

@@ -81,20 +81,19 @@ def _resident_at(fleet: Fleet, size: int) -> dict[str, float]:
     fleet.grow(size)
     fleet.cordon(cordoned=True)
     fleet.cluster.core.patch_node("served", {"spec": {"unschedulable": False}})
+    since = audit_log(fleet.cluster).stat().st_size
     plane.start()
     plane.ready()
-    _listed(fleet.cluster)
+    eventually(lambda: _watched(fleet.cluster, since), timeout=PATIENCE, poll=0.5)
     time.sleep(SETTLES)
     found = {what: plane.resident(what) for what in ("worker", "gateway", "admin", "hub")}
     say(f"at {size}: " + ", ".join(f"{what} {value:.0f} MB" for what, value in found.items()))
     return found
 
 
-def _listed(cluster: TestCluster) -> None:
-    """Until the worker follows the pods."""
-    size = audit_log(cluster).stat().st_size
-    watching = lambda: any("watch=true" in event["requestURI"] for event in audit(cluster, since=max(0, size - 2**20)))  # noqa: E731
-    eventually(watching, timeout=PATIENCE, poll=0.5)
+def _watched(cluster: TestCluster, since: int) -> bool:
+    """Whether the worker has listed the pods, and follows them."""
+    return any(event["verb"] == "watch" for event in audit(cluster, since=since))
 
 
 def _memory(fleet: Fleet, small: dict[str, float], large: dict[str, float], many: int) -> Row:
