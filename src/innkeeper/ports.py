@@ -91,11 +91,35 @@ class ClusterReport:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One thing that a cluster should enforce. ``enforced`` None: it could not be found out; ``found`` says why."""
+
+    what: str
+    enforced: bool | None
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Whether a cluster enforces what keeps workspaces apart: pod-security, egress, ingress.
+
+    ``egress_window``: milliseconds in which a new pod reached what its policy forbids; None where that is not known.
+    """
+
+    tried: tuple[Tried, ...]
+    egress_window: int | None = None
+
+
 class ClusterInspector(Protocol):
     """Looks whether a cluster can be used, before it is and whenever somebody wants to know."""
 
     def inspect(self, cluster: Cluster) -> ClusterReport:
         """Changes nothing there. ``TemporaryError`` when it does not answer; errors say whose file or answer it was."""
+        ...
+
+    def try_isolation(self, cluster: Cluster) -> Trial:
+        """Try it with pods in a namespace that goes again; within a minute. Errors as of ``inspect``."""
         ...
 
 

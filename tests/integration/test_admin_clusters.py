@@ -1,6 +1,6 @@
 """/v1/clusters and ``inn cluster``: what is registered, refused, shown. Draining itself: test_draining.py."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,11 +8,20 @@ import pytest
 
 from innkeeper.model.errors import InnkeeperError, TemporaryError
 from innkeeper.model.workspace import Cluster
-from innkeeper.ports import ClusterReport
+from innkeeper.ports import ClusterReport, Trial, Tried
 from innkeeper.store import clusters
 from innkeeper.store.session import Database
 from support.admin import Admin, admin_on
 from support.clusters import SECOND
+
+KEPT_APART = Trial(
+    (
+        Tried("pod-security", enforced=True, found="refused"),
+        Tried("egress", enforced=True, found="for 80 ms"),
+        Tried("ingress", enforced=None, found="its pods do not run"),
+    ),
+    egress_window=80,
+)
 
 
 @dataclass
@@ -21,6 +30,11 @@ class Answers:
 
     says: ClusterReport | InnkeeperError = field(default_factory=lambda: ClusterReport((1, 37)))
     asked: list[str] = field(default_factory=list[str])
+    tries: Callable[[], Trial] = lambda: KEPT_APART
+
+    def try_isolation(self, cluster: Cluster) -> Trial:
+        self.asked.append(f"try {cluster.name}")
+        return self.tries()
 
     def inspect(self, cluster: Cluster) -> ClusterReport:
         self.asked.append(cluster.access)
@@ -189,6 +203,55 @@ def test_the_check_says_what_is_wrong_now(reaching: Admin, answers: Answers):
     answers.says = TemporaryError("cluster west: its API server does not answer")
     assert reaching.get("/v1/clusters/west/check").json()["problems"] == [str(answers.says)]
     assert reaching.get("/v1/clusters/local/check").json()["problems"] == []
+
+
+def test_a_trial_says_what_a_cluster_enforces(reaching: Admin, answers: Answers):
+    reaching.post("/v1/clusters", BODY)
+    tried = reaching.post("/v1/clusters/west/try")
+    assert (tried.status_code, tried.json()) == (
+        200,
+        {
+            "cluster": "west",
+            "tried": [
+                {"what": "pod-security", "enforced": True, "found": "refused"},
+                {"what": "egress", "enforced": True, "found": "for 80 ms"},
+                {"what": "ingress", "enforced": None, "found": "its pods do not run"},
+            ],
+            "egress_window_ms": 80,
+        },
+    )
+    assert len(reaching.audit("cluster.try")) == 1
+    assert reaching.post("/v1/clusters/west/try", scope="read").status_code == 403
+    assert reaching.post("/v1/clusters/none/try").status_code == 404
+    assert answers.asked[1:] == ["try west"]
+    assert reaching.post("/v1/clusters/local/try").json()["tried"] == []  # this machine keeps nothing apart
+
+
+def test_one_trial_of_a_cluster_at_a_time(reaching: Admin, answers: Answers):
+    reaching.post("/v1/clusters", BODY)
+    inner: list[int] = []
+
+    def meanwhile() -> Trial:
+        answers.tries = lambda: KEPT_APART
+        inner.append(reaching.post("/v1/clusters/west/try").status_code)
+        return KEPT_APART
+
+    answers.tries = meanwhile
+    assert (reaching.post("/v1/clusters/west/try").status_code, inner) == (200, [409])
+    assert reaching.post("/v1/clusters/west/try").status_code == 200  # it was let go
+
+
+def test_a_trial_of_a_cluster_that_does_not_answer(reaching: Admin, answers: Answers):
+    reaching.post("/v1/clusters", BODY)
+
+    def silent() -> Trial:
+        raise TemporaryError("cluster west: its API server does not answer")
+
+    answers.tries = silent
+    refused = reaching.post("/v1/clusters/west/try")
+    assert (refused.status_code, "does not answer" in refused.json()["detail"]) == (503, True)
+    answers.tries = lambda: KEPT_APART
+    assert reaching.post("/v1/clusters/west/try").status_code == 200
 
 
 def test_a_workspace_names_its_cluster_and_is_found_by_it(reaching: Admin):

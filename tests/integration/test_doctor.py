@@ -1,13 +1,19 @@
 """`inn doctor`: each thing that can be wrong is found and names the command that mends it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from psycopg.types.json import Jsonb
 
-from support.admin import Admin, Served
+from innkeeper.model.errors import InnkeeperError, PermanentError, TemporaryError
+from innkeeper.model.workspace import Cluster
+from innkeeper.ports import ClusterReport, Trial, Tried
+from innkeeper.store import clusters
+from innkeeper.store.session import Database
+from support.admin import Admin, Served, admin_on, serving
 from support.cli import Ran, Run, run_here
 
 
@@ -107,6 +113,89 @@ def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path):
     (found,) = findings(ran)["data"]
     assert found["outcome"] == "wrong"
     assert "newer" in found["found"] + found["mend"]
+
+
+@dataclass
+class West:
+    """A cluster, as it would answer (tests/cluster asks a real one)."""
+
+    report: ClusterReport | InnkeeperError = field(default_factory=lambda: ClusterReport((1, 37)))
+    trial: Trial | InnkeeperError = field(default_factory=lambda: trial(pods=True, out=True, into=True))
+    tried: int = 0
+
+    def inspect(self, cluster: Cluster) -> ClusterReport:
+        if isinstance(self.report, InnkeeperError):
+            raise self.report
+        return self.report
+
+    def try_isolation(self, cluster: Cluster) -> Trial:
+        self.tried += 1
+        if isinstance(self.trial, InnkeeperError):
+            raise self.trial
+        return self.trial
+
+
+def trial(*, pods: bool | None, out: bool | None, into: bool | None) -> Trial:
+    found = {"pod-security": pods, "egress": out, "ingress": into}
+    return Trial(tuple(Tried(what, enforced=enforced, found=f"how {what} was") for what, enforced in found.items()))
+
+
+@pytest.fixture
+def west() -> West:
+    return West()
+
+
+@pytest.fixture
+def inn_west(state: Database, tmp_path: Path, west: West) -> Iterator[Run]:
+    with admin_on(state, tmp_path, inspector=west) as admin:
+        admin.furnish()
+        with admin.database.transaction() as session:
+            clusters.insert(session, Cluster("cls-2", "west", "kubernetes", "in-cluster", "open", 10))
+        with serving(admin.app, ending=admin.app.state.streams.close) as url:
+            served = Served(admin, url)
+            yield lambda *arguments, scope="admin": run_here(*arguments, INN_URL=url, INN_TOKEN=served.token(scope))
+
+
+@pytest.mark.parametrize(
+    ("says", "outcomes", "code"),
+    [
+        (trial(pods=True, out=True, into=True), ["ok", "ok", "ok"], 0),
+        (trial(pods=False, out=True, into=True), ["wrong", "ok", "ok"], 1),
+        (trial(pods=True, out=False, into=False), ["ok", "wrong", "wrong"], 1),
+        (trial(pods=None, out=None, into=None), ["note", "note", "note"], 0),
+        (TemporaryError("cluster west: does not answer"), ["note"], 0),
+    ],
+)
+def test_what_a_cluster_does_not_enforce_is_wrong(
+    inn_west: Run, west: West, says: Trial | InnkeeperError, outcomes: list[str], code: int
+):
+    west.trial = says
+    ran = inn_west("doctor", "-o", "json")
+    found = findings(ran)
+    assert [one["outcome"] for one in found["isolation"]] == outcomes
+    assert all(("run no workspaces there" in one["mend"]) is (one["outcome"] == "wrong") for one in found["isolation"])
+    wrong_elsewhere = [
+        one for what in found for one in found[what] if one["outcome"] == "wrong" and what != "isolation"
+    ]
+    assert [one["what"] for one in wrong_elsewhere] == ["gateways"]  # none is registered here
+    if isinstance(says, Trial):
+        assert "how egress was" in found["isolation"][1]["found"]
+    assert ran.code == 1
+    assert (f"{code + 1} things are wrong" in ran.line) or code != 0
+
+
+def test_what_stands_against_a_cluster_is_said_and_it_is_not_tried(inn_west: Run, west: West):
+    for report, said in (
+        (ClusterReport((1, 37), missing=("watch pods",)), "we may not watch pods"),
+        (ClusterReport((1, 30)), "it is Kubernetes 1.30, and 1.35 is the oldest that will do: upgrade it"),
+        (PermanentError("kubeconfig /x: it is not a kubeconfig"), "kubeconfig /x"),
+        (TemporaryError("cluster west: its API server does not accept the credentials"), "credentials"),
+    ):
+        west.report = report
+        found = findings(inn_west("doctor", "-o", "json"))
+        assert any(one["outcome"] == "wrong" and said in one["found"] for one in found["clusters"]), found["clusters"]
+        assert "isolation" not in found
+    assert west.tried == 0
 
 
 def _run(admin: Admin, statement: str) -> None:

@@ -279,6 +279,14 @@ def test_addresses(evaluation: list[Object], production: list[Object]):
     assert hub["INN_WORKSPACES_DOMAIN"] == "apps.example.com"
 
 
+def test_isolation_is_tried_with_the_products_own_image(evaluation: list[Object], production: list[Object]):
+    for objects in (evaluation, production):
+        admin = named(objects, "Deployment", "innkeeper-admin")
+        (container,) = admin["spec"]["template"]["spec"]["containers"]
+        assert environment(admin)["INN_TRIAL_IMAGE"] == container["image"]
+        assert "INN_TRIAL_IMAGE" not in environment(named(objects, "Deployment", "innkeeper-worker"))
+
+
 def test_the_schema_is_set_up_by_a_job_at_once_and_by_hooks(evaluation: list[Object]):
     hook = named(evaluation, "Job", "innkeeper-setup-hook")
     assert hook["metadata"]["annotations"]["helm.sh/hook"] == "post-install,pre-upgrade"

@@ -28,13 +28,17 @@ def test_a_cell(value: object, shown: str):
 
 
 @pytest.mark.parametrize(("kind", "notes"), [("kubernetes", 1), ("local", 0)])
-def test_doctor_does_not_vouch_for_an_isolation_that_nobody_checked(kind: str, notes: int):
+def test_doctor_does_not_vouch_for_an_isolation_that_nobody_tried(kind: str, notes: int):
     cluster = {"name": "east", "kind": kind, "state": "open", "activations": 1, "capacity": 2}
-    asked = SimpleNamespace(get=lambda _: {"problems": [], "version": "1.35"})
+
+    def refused(path: str) -> None:
+        raise UnreachableError(f"{path} does not answer")
+
+    asked = SimpleNamespace(get=lambda _: {"problems": [], "version": "1.35"}, post=refused)
     found = list(doctor._clusters(cast("Any", SimpleNamespace(client=asked)), [cluster]))
     assert [one.outcome for one in found] == ["ok", *["note"] * notes]
     if notes:
-        assert found[1].found == "east: whether its network enforces policies was not checked"
+        assert found[1].found.startswith("east: whether it keeps workspaces apart was not found out: /v1/clusters/east")
         heading = found[1].mend.rpartition(", ")[2]
         assert f"### {heading}\n" in (Path(__file__).parents[2] / "docs/operations.md").read_text()
 

@@ -88,8 +88,9 @@ def _bare() -> FastAPI:
         title="Innkeeper admin API",
         version=version("innkeeper"),
         description="What operators ask of Innkeeper. Problems are RFC 9457, lists page by AIP-158, and a POST takes an"
-        " Idempotency-Key. Two do not: POST /v1/audit/verify only reads, and POST /v1/drift/fix judges everything anew"
-        " each time, so that asked twice it finds nothing left to mend.",
+        " Idempotency-Key. Three do not: POST /v1/audit/verify only reads, POST /v1/clusters/{cluster}/try finds out"
+        " how things are now, and POST /v1/drift/fix judges everything anew each time, so that asked twice it finds"
+        " nothing left to mend.",
         openapi_url=None,  # it is in docs/openapi.json; pages that show it load from a CDN
         docs_url=None,
         redoc_url=None,
@@ -129,7 +130,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-_WITHOUT_KEY = ("verify_audit_anchored", "fix_drift")
+_WITHOUT_KEY = ("verify_audit_anchored", "fix_drift", "try_cluster")
 """POSTs that only read, or act outside: an effect there is not in the transaction that would keep its answer."""
 
 _IDEMPOTENCY_KEY = {

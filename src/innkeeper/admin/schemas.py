@@ -254,6 +254,20 @@ class ClusterCheck(Sent):
     problems: list[str] = Field(description="What stands against using it; empty: nothing")
 
 
+class Tried(Sent):
+    what: Literal["pod-security", "egress", "ingress"]
+    enforced: bool | None = Field(description="null: it could not be found out")
+    found: str
+
+
+class ClusterTrial(Sent):
+    cluster: str
+    tried: list[Tried]
+    egress_window_ms: int | None = Field(
+        description="How long a new pod reached what its policy forbids; null: unknown"
+    )
+
+
 class App(Sent):
     id: str
     name: str

@@ -14,7 +14,8 @@ from innkeeper.model.audit import AuditRow
 from innkeeper.model.domain import Domain
 from innkeeper.model.placement import Load
 from innkeeper.model.token import Token
-from innkeeper.model.workspace import Customer, Instance, Operation
+from innkeeper.model.workspace import Cluster, Customer, Instance, Operation
+from innkeeper.ports import Trial
 from innkeeper.store.pace import Pace
 from innkeeper.store.sealed import PLACES
 
@@ -131,6 +132,11 @@ def cluster(row: Load, *, operation: str | None) -> Json:
         "dns_peers": list(row.cluster.dns_peers),
         "operation": operation,
     }
+
+
+def trial(cluster: Cluster, found: Trial) -> Json:
+    tried = [{"what": one.what, "enforced": one.enforced, "found": one.found} for one in found.tried]
+    return {"cluster": cluster.name, "tried": tried, "egress_window_ms": found.egress_window}
 
 
 def app(row: Mapping[str, Any], *, spec: bool) -> Json:

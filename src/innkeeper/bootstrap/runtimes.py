@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.model.errors import PermanentError
 from innkeeper.model.workspace import Cluster
-from innkeeper.ports import ClusterReport, Runtime
+from innkeeper.ports import ClusterReport, Runtime, Trial
 from innkeeper.settings import HouseSettings
 
 
@@ -47,6 +47,12 @@ class RuntimesOfHouse:
         from innkeeper.adapters.kubernetes.inspect import inspect
 
         return inspect(cluster, fences_namespace=self._house.fences_namespace or self._house.system_namespace)
+
+    def try_isolation(self, cluster: Cluster) -> Trial:
+        """The same as ``ports.ClusterInspector``."""
+        from innkeeper.adapters.kubernetes.trial import try_isolation
+
+        return try_isolation(cluster, image=self._house.trial_image)
 
     def close(self) -> None:
         """End connections and watches."""

@@ -1,4 +1,7 @@
-"""``inn doctor``: what is missing or wrong here, and the command that mends it. Looks only; changes nothing."""
+"""``inn doctor``: what is missing or wrong here, and the command that mends it.
+
+Looks only. What it has made is a trial's namespace in each Kubernetes cluster, which goes again.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +27,13 @@ STALE = 60.0
 """Seconds after which a gateway's reading says nothing about now (DESIGN.md section 5)."""
 
 _OLDEST, _NEWEST = (3, 11), (3, 14)
-_TRY_POLICIES = "try it: docs/operations.md, Does its network enforce policies"
+_ISOLATION = {
+    "pod-security": "Pod Security",
+    "egress": "policies for what goes out",
+    "ingress": "policies for what comes in",
+}
+"""What is tried on a cluster, in words."""
+_APART = "docs/operations.md, Does it keep workspaces apart"
 _MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
 
 
@@ -236,9 +245,29 @@ def _clusters(inn: Inn, clusters: list[Json]) -> Iterator[Finding]:
             yield Finding("wrong", "clusters", f"{one['name']}: {problem}", f"inn cluster show {one['name']}")
         if not problems:
             yield Finding("ok", "clusters", found + (f", Kubernetes {version}" if version else ""))
-        if one["kind"] == "kubernetes":
-            unknown = f"{one['name']}: whether its network enforces policies was not checked"
-            yield Finding("note", "clusters", unknown, _TRY_POLICIES)
+        if one["kind"] == "kubernetes" and not problems:
+            yield from _isolation(inn, one["name"])
+
+
+def _isolation(inn: Inn, cluster: str) -> Iterator[Finding]:
+    """Whether it really keeps workspaces apart: it is tried, with pods in a namespace that goes again."""
+    try:
+        trial = inn.client.post(path("clusters", cluster, "try")).body
+    except (ProblemError, UnreachableError) as error:
+        unknown = f"{cluster}: whether it keeps workspaces apart was not found out: {error}"
+        yield Finding("note", "isolation", unknown, _APART)
+        return
+    for one in trial["tried"]:
+        name, found = _ISOLATION[one["what"]], one["found"]
+        match one["enforced"]:
+            case True:
+                yield Finding("ok", "isolation", f"{cluster} enforces {name}: {found}")
+            case False:
+                mend = f"run no workspaces there until it does: {_APART}"
+                yield Finding("wrong", "isolation", f"{cluster} does not enforce {name}: {found}", mend)
+            case _:
+                unknown = f"{cluster}: whether it enforces {name} was not found out: {found}"
+                yield Finding("note", "isolation", unknown, _APART)
 
 
 def _asked(inn: Inn, cluster: str) -> tuple[list[str], str | None]:

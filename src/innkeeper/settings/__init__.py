@@ -73,7 +73,8 @@ class HouseSettings:
     the folder. ``operator_mail``: asked when no member of a customer can be reached.
     ``audit_anchor_file``: where a worker keeps heads of the audit chain beside its log, outside the database.
     In a cluster, only gateways, workers and the admin API in ``system_namespace`` reach a workspace; stop marks are
-    kept in ``fences_namespace`` (None: there, too).
+    kept in ``fences_namespace`` (None: there, too). ``trial_image``: what isolation is tried with, any image with a
+    python3; None: it is not.
     """
 
     key_file: Path
@@ -85,6 +86,7 @@ class HouseSettings:
     audit_anchor_file: Path | None = None
     system_namespace: str = "innkeeper"
     fences_namespace: str | None = None
+    trial_image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class _Environment(BaseSettings):
     audit_anchor_file: Path | None = None
     system_namespace: str | None = None
     fences_namespace: str | None = None
+    trial_image: str | None = None
     gateway_directory: Path = Path("/var/lib/innkeeper/gateway")
     gateway_id: str | None = None
     gateway_listen: str = "0.0.0.0:8080"
@@ -178,6 +179,7 @@ class Environment:
             audit_anchor_file=every.audit_anchor_file,
             system_namespace=every.system_namespace or _own_namespace(),
             fences_namespace=every.fences_namespace,
+            trial_image=every.trial_image,
         )
 
     @property

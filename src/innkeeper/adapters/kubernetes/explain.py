@@ -60,8 +60,15 @@ def explain(pod: Manifest) -> RuntimeObservation:
 
 def complains(deployment: Manifest) -> bool:
     """Whether its controller cannot make the pod it wants."""
-    conditions = parts(part(deployment, "status"), "conditions")
-    return any(condition["type"] == "ReplicaFailure" and condition["status"] == "True" for condition in conditions)
+    return complaint(deployment) is not None
+
+
+def complaint(deployment: Manifest) -> str | None:
+    """Why its controller could not make the pod it wants when it first tried; None if it can."""
+    for condition in parts(part(deployment, "status"), "conditions"):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return _line(condition.get("message", ""))
+    return None
 
 
 def no_pod(said: str) -> RuntimeObservation:

@@ -1,4 +1,4 @@
-"""What nobody asks for: namespaces that a dead worker's start left behind, stop marks nobody needs, slow ends.
+"""What nobody asks for: namespaces that a dead start or trial left behind, stop marks nobody needs, slow ends.
 
 Called by runtime.py's ``maintain``, which any worker ticks every second; it acts every ten minutes.
 
@@ -28,6 +28,7 @@ from innkeeper.adapters.kubernetes.names import (
     ref_of,
     selects,
 )
+from innkeeper.adapters.kubernetes.trial import is_left
 
 log = structlog.get_logger()
 
@@ -64,6 +65,9 @@ class Housekeeping:
         for item in self._namespaces():
             if workspace := label(item, WORKSPACE):
                 living.add(workspace)
+            if is_left(item, now=now):
+                log.warning("trial.left-behind", namespace=item["metadata"]["name"], cluster=self._cluster)
+                self._delete(item)
             ref = ref_of(item["metadata"]["name"])
             if ref is None or item["metadata"].get("deletionTimestamp"):
                 continue

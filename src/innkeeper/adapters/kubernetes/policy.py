@@ -7,7 +7,7 @@ No rule of an app leads to a metadata service, to what ``Surroundings.inside`` h
 by the addresses that are known of it), or, unless the app lists a block there itself, to a private address. What is
 not known stays internet: a public address of the API server that neither the cluster's row nor its Service names.
 
-That holds where the cluster's network enforces policies; nothing here finds out whether it does.
+That holds where the cluster's network enforces policies: trial.py finds out whether it does.
 """
 
 import ipaddress

@@ -12,12 +12,14 @@ from innkeeper.admin.paging import PageSize, PageToken, few
 from innkeeper.admin.routes.workspaces import accepted
 from innkeeper.control import clusters as verbs
 from innkeeper.control import draining
-from innkeeper.model.errors import NotFound, PermanentError, PreconditionFailed, TemporaryError
+from innkeeper.model.errors import Conflict, NotFound, PermanentError, PreconditionFailed, TemporaryError
 from innkeeper.model.placement import Load
 from innkeeper.model.token import Scope
 from innkeeper.model.workspace import Cluster
-from innkeeper.ports import ClusterInspector, ClusterReport
+from innkeeper.ports import ClusterInspector, ClusterReport, Trial
+from innkeeper.store import audit
 from innkeeper.store import clusters as store
+from innkeeper.store.locks import held
 from innkeeper.store.session import Session
 
 router = routing.router("clusters")
@@ -89,6 +91,24 @@ def _checked(cluster: Cluster, *, problems: list[str], report: ClusterReport | N
     }
 
 
+def try_cluster(call: TheCall, cluster: str) -> Response:
+    """Try whether it enforces Pod Security and network policies, with pods in a namespace that goes again.
+
+    Takes some ten seconds, and less than a minute.
+    """
+    caller, inspector, database = call.admit(), _inspector(call), call.services.database
+    with database.transaction() as session:
+        found = verbs.find(session, cluster)
+    if found.kind == "local":
+        return respond(Reply(views.trial(found, Trial(()))))
+    with held(database, f"trial {found.id}") as mine:
+        if not mine:
+            raise Conflict(f"cluster {found.name} is being tried at this moment: ask again in a minute")
+        with database.transaction() as session:
+            audit.append(session, actor=caller.actor, action="cluster.try", target=found.id)
+        return respond(Reply(views.trial(found, inspector.try_isolation(found))))
+
+
 def cordon_cluster(call: TheCall, cluster: str, if_match: IfMatch = None) -> Response:
     """Place nothing more on it."""
 
@@ -153,6 +173,7 @@ routing.add(router, "POST", "/clusters", add_cluster, scope=Scope.ADMIN, answer=
 routing.add(router, "GET", "/clusters", list_clusters, scope=Scope.READ, answer=s.Clusters)
 routing.add(router, "GET", _CLUSTER, get_cluster, scope=Scope.READ, answer=s.Cluster)
 routing.add(router, "GET", f"{_CLUSTER}/check", check_cluster, scope=Scope.OPERATE, answer=s.ClusterCheck)
+routing.add(router, "POST", f"{_CLUSTER}/try", try_cluster, scope=Scope.OPERATE, answer=s.ClusterTrial)
 routing.add(router, "POST", f"{_CLUSTER}/cordon", cordon_cluster, scope=Scope.ADMIN, answer=s.Cluster)
 routing.add(router, "POST", f"{_CLUSTER}/uncordon", uncordon_cluster, scope=Scope.ADMIN, answer=s.Cluster)
 routing.add(router, "POST", f"{_CLUSTER}/drain", drain_cluster, scope=Scope.ADMIN, answer=s.Operation, status=202)
