@@ -45,7 +45,7 @@ def rows(stage: Stage, *statements: str) -> Generator[None]:
 
 @contextmanager
 def process(stage: Stage, workspace_id: str, generation: int) -> Generator[None]:
-    home = stage.site.runtime / "workspaces" / workspace_id / str(generation) / "home"
+    home = stage.folder / "runtime" / "workspaces" / workspace_id / str(generation) / "home"
     made = not home.exists()
     home.mkdir(parents=True, exist_ok=True)
     stray = subprocess.Popen(["sleep", "600"], cwd=home)

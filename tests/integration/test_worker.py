@@ -148,7 +148,7 @@ def test_a_worker_stopped_past_its_lease_starts_no_process(stage: Stage, workers
     reach(stage, "acme", "deactivated")
     at_rest(stage)
     if not marked:
-        mark = stage.site.runtime / "workspaces" / stage.workspace.id / "fence"
+        mark = stage.folder / "runtime" / "workspaces" / stage.workspace.id / "fence"
         mark.write_text("-1".rjust(20))
     ended = thaw(frozen, "Runtime.start")
     running = [process.workspace_id for process in stage.site.look().processes]
@@ -198,7 +198,7 @@ def test_who_is_stopped_while_it_holds_the_runtimes_lock_delays_one_workspace_un
     h.create(stage.house, "acme", stage.customer, app="tiny")
     reach(stage, "acme", "active")
     h.ask(stage.house, "acme", Request.DEACTIVATE)
-    with (stage.site.runtime / "workspaces" / stage.workspace.id / "fence").open("r+") as lock:
+    with (stage.folder / "runtime" / "workspaces" / stage.workspace.id / "fence").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as the stopped worker would hold it
         stage.gateway.silent.clear()
         h.create(stage.house, "other", stage.customer, app="tiny")

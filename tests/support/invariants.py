@@ -24,11 +24,11 @@ def i1_every_object_has_its_row(s: Snapshot) -> Iterator[str]:
     for process in s.processes:
         row = s.activations.get((process.workspace_id, process.generation))
         if row is None:
-            yield f"process {process.pid} of {process.workspace_id} g{process.generation} has no activation row"
+            yield f"{process} of {process.workspace_id} g{process.generation} has no activation row"
         elif row["phase"] == "absent":
-            yield f"process {process.pid} runs although its activation is verified absent"
+            yield f"{process} runs although its activation is verified absent"
         elif s.workspaces[process.workspace_id]["state"] in ASLEEP:
-            yield f"process {process.pid} runs although its workspace is asleep"
+            yield f"{process} runs although its workspace is asleep"
     for key in s.records:
         if key not in s.activations or s.activations[key]["phase"] == "absent":
             yield f"the runtime has a record of {key}, which no activation row explains"
@@ -138,7 +138,7 @@ def i7_the_outside_knows_best(s: Snapshot) -> Iterator[str]:
             yield f"the instance saw fence {s.fences[workspace_id]} of {row['slug']}, which has {row['fence']}"
     for process in s.processes:
         if process.generation <= s.marks.get(process.workspace_id, -1) and not _stopping(s, process.workspace_id):
-            yield f"process {process.pid} of generation {process.generation} runs behind its stop mark"
+            yield f"{process} of generation {process.generation} runs behind its stop mark"
 
 
 def i8_purged_is_for_ever(s: Snapshot) -> Iterator[str]:

@@ -25,7 +25,7 @@ from support.clusters import CLUSTER, SECOND
 from support.crew import Crew
 from support.faults import Faults, Schedule
 from support.invariants import violations
-from support.site import Site
+from support.site import Folders, Site
 from support.state import Dsns
 from support.table_gateway import TableGateway
 from support.waiting import eventually
@@ -40,7 +40,7 @@ def stage(  # noqa: PLR0917 - fixtures come by name
     state_dsns: Dsns,
     tmp_path: Path,
 ) -> "Stage":
-    site = Site(state_dsns.superuser, pg_server.dsn(), tmp_path / "runtime")
+    site = Site(state_dsns.superuser, pg_server.dsn(), Folders(tmp_path / "runtime"))
     return Stage(house, gateway, customer, site, tmp_path, Schedule(0, kinds=()))
 
 
@@ -284,7 +284,7 @@ def _strays_of_a_purged(stage: Stage) -> None:
 
 def _plant_process(stage: Stage) -> None:
     ref = stage.workspace.activation
-    (stage.site.runtime / "workspaces" / ref.workspace_id / "fence").unlink()
+    (stage.folder / "runtime" / "workspaces" / ref.workspace_id / "fence").unlink()
     h.runtime(stage.house).start(spec(ref, program(stage.folder / "tiny", SERVER)))
     eventually(lambda: h.runtime(stage.house).observe(ref).life is Life.RUNNING)
 

@@ -26,7 +26,7 @@ from support import house as h
 from support.clusters import LocalClusters
 from support.faults import Schedule
 from support.scenarios import Stage
-from support.site import Site
+from support.site import Folders, Site
 from support.state import MOVABLE, PASSWORD, Dsns
 from support.table_gateway import TableGateway
 from support.waiting import eventually
@@ -102,7 +102,7 @@ def ground(folder: Path) -> Generator[Ground]:
                 customer = customers.create(
                     session, actor="test", name="Acme", contact_name="A", contact_email="alice@acme.example"
                 )
-            site = Site(dsns.superuser, pool.dsn(), folder / "runtime")
+            site = Site(dsns.superuser, pool.dsn(), Folders(folder / "runtime"))
             gateway = TableGateway(dsns.gateway).__enter__()
             made = Ground(state, pool, dsns, Stage(house, gateway, customer, site, folder, Schedule(0, kinds=())))
             try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,11 +21,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Process:
-    """A running process whose working directory is an activation's home."""
+    """A running process whose working directory is an activation's home; in a cluster, a ``pod`` that is not over."""
 
     pid: int
     workspace_id: str
     generation: int
+    pod: str = ""
+
+    def __str__(self) -> str:
+        return f"pod {self.pod}" if self.pod else f"process {self.pid}"
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,23 @@ class Snapshot:
     """Databases and roles that were on the server before this house: other tests' remains."""
 
 
+@dataclass(frozen=True)
+class Runs:
+    """What runs, what the runtime knows of, and the highest stopped generation by workspace."""
+
+    processes: list[Process]
+    records: dict[tuple[str, int], Row]
+    marks: dict[str, int]
+
+
 @dataclass
 class Site:
     """Where to look. ``asked`` and ``served`` are written by the test that asks and sends."""
 
     state_dsn: str
     pool_dsn: str
-    runtime: Path
+    runs: Callable[[], Runs]
+    """``Folders`` of this machine, or a cluster (support/cluster_site.py)."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     served: list[tuple[str, datetime]] = field(default_factory=list)
     baseline: frozenset[str] = frozenset()
@@ -75,14 +90,7 @@ class Site:
         self.baseline = frozenset(databases | set(roles))
 
     def look(self) -> Snapshot:
-        there: list[Process] = []
-        records: dict[tuple[str, int], Row] = {}
-        marks: dict[str, int] = {}
-        for root in roots(self.runtime):
-            there += running(root)
-            here, stopped = recorded(root)
-            records |= here
-            marks |= {key: max(mark, marks.get(key, -1)) for key, mark in stopped.items()}
+        there = self.runs()
         databases, roles, sessions, fences = self._instance()
         with kept(self.state_dsn) as state, state.transaction(), state.cursor(row_factory=dict_row) as rows:
             rows.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -116,9 +124,9 @@ class Site:
                 roles=roles,
                 sessions=sessions,
                 fences=fences,
-                records=records,
-                marks=marks,
-                processes=there,
+                records=there.records,
+                marks=there.marks,
+                processes=there.processes,
                 asked=list(self.asked),
                 served=list(self.served),
                 baseline=self.baseline,
@@ -140,6 +148,22 @@ class Site:
                 if admin.execute("SELECT to_regclass('innkeeper.tenants')").fetchone() != (None,):
                     fences = dict(admin.execute("SELECT workspace_id, fence FROM innkeeper.tenants").fetchall())
         return databases, roles, sessions, fences
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Local runtimes: ``first`` is the folder of the first cluster's."""
+
+    first: Path
+
+    def __call__(self) -> Runs:
+        there = Runs([], {}, {})
+        for root in roots(self.first):
+            there.processes.extend(running(root))
+            here, stopped = recorded(root)
+            there.records.update(here)
+            there.marks.update({key: max(mark, there.marks.get(key, -1)) for key, mark in stopped.items()})
+        return there
 
 
 def running(root: Path) -> list[Process]:

@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,8 +26,11 @@ from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.mail import MailFolder
 from innkeeper.adapters.postgres.server import PostgresServers
+from innkeeper.bootstrap.runtimes import RuntimesOfHouse
 from innkeeper.control.house import House
 from innkeeper.model.domain import Domain
+from innkeeper.ports import Runtimes
+from innkeeper.settings import HouseSettings
 from innkeeper.store.session import Database
 from innkeeper.worker import Worker, WorkerSettings
 from support.clusters import LocalClusters
@@ -49,12 +52,16 @@ class Order:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a worker works with: the folder holds runtime, mail and key."""
+    """What a worker works with: the folder holds runtime, mail and key.
+
+    ``system_namespace``: of a real cluster, whose row says how it is reached; None: clusters are folders.
+    """
 
     dsn: str
     folder: str
     journal: str
     orders: list[Order] = field(default_factory=list)
+    system_namespace: str | None = None
 
 
 class Journaled(Faults):
@@ -98,7 +105,7 @@ def work(setting: Setting) -> None:
     servers = PostgresServers()
     house = House(
         database=Database(setting.dsn, application="worker", size=12),
-        runtimes=LocalClusters(folder),
+        runtimes=_runtimes(folder, setting.system_namespace),
         health=HttpHealth(),
         servers=servers,
         mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),
@@ -110,6 +117,12 @@ def work(setting: Setting) -> None:
     worker.run()
     servers.close()
     house.database.close()
+
+
+def _runtimes(folder: Path, system_namespace: str | None) -> Runtimes:
+    if system_namespace is None:
+        return LocalClusters(folder)
+    return RuntimesOfHouse(HouseSettings(folder / "key", folder, folder / "mail", system_namespace=system_namespace))
 
 
 def end_with_parent() -> None:
@@ -130,7 +143,7 @@ def serve() -> None:
             end_with_parent()
             os.dup2(2, 1)  # its log beside the program's, not among the answers
             orders = [Order(**order) for order in told["orders"]]
-            work(Setting(told["dsn"], told["folder"], told["journal"], orders))
+            work(replace(Setting(**told), orders=orders))
             os._exit(0)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
@@ -171,8 +184,8 @@ class Running:
 class Workers:
     """Starts workers of one house. Ends all of them at the end."""
 
-    def __init__(self, dsn: str, folder: Path) -> None:
-        self._dsn, self._folder = dsn, folder
+    def __init__(self, dsn: str, folder: Path, *, system_namespace: str | None = None) -> None:
+        self._dsn, self._folder, self._system_namespace = dsn, folder, system_namespace
         self._started: list[Running] = []
         with (folder / "workers.log").open("w") as log:
             self._program = subprocess.Popen(
@@ -186,7 +199,8 @@ class Workers:
 
     def start(self, orders: Sequence[Order] = ()) -> Running:
         journal = self._folder / f"journal-{len(self._started)}"
-        setting = Setting(self._dsn, os.fspath(self._folder), os.fspath(journal), list(orders))
+        paths = os.fspath(self._folder), os.fspath(journal)
+        setting = Setting(self._dsn, *paths, list(orders), self._system_namespace)
         assert self._program.stdin is not None
         assert self._program.stdout is not None
         self._program.stdin.write(json.dumps(asdict(setting)) + "\n")

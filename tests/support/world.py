@@ -26,7 +26,7 @@ from support.faults import Schedule
 from support.machine import machine
 from support.postgres import Databases
 from support.scenarios import Stage
-from support.site import Site
+from support.site import Folders, Site
 from support.state import MOVABLE, Dsns, own
 from support.table_gateway import TableGateway
 
@@ -91,7 +91,7 @@ def world(folder: Path, server: EmbeddedPostgres, databases: Databases) -> tuple
             session, actor="test", name="Acme", contact_name="A", contact_email="alice@acme.example"
         )
     gateway = TableGateway(dsns.gateway).__enter__()
-    site = Site(superuser, server.dsn(), folder / "runtime")
+    site = Site(superuser, server.dsn(), Folders(folder / "runtime"))
     stage = Stage(house, gateway, customer, site, folder, Schedule(0, kinds=()))
 
     def end() -> None:
