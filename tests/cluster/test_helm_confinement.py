@@ -114,6 +114,7 @@ def test_a_stolen_token_makes_no_namespace_that_is_not_an_activations(sandbox: S
         "Innkeeper writes nothing but": [
             namespace(name=f"{sandbox.name}-ws-x-1"),
             namespace(name=f"ws-{sandbox.name}"),
+            namespace(name=f"inn-trial-{sandbox.name}"),
             namespace(innkeeper_dev_cluster=None) | {"metadata": {"name": str(ref)}},
             namespace(**{"innkeeper.dev_cluster": None}),
         ],
