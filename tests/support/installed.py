@@ -47,6 +47,7 @@ class Installation:
     cluster: TestCluster
     sandbox: Sandbox
     namespace: str
+    domain: str = "localhost"
     _port: int | None = None
     _forward: subprocess.Popen[str] | None = None
     _pod: str = ""
@@ -177,13 +178,13 @@ class Installation:
     def ask(
         self, host: str, path: str = "/", *, method: str = "GET", body: bytes | None = None, **headers: str
     ) -> Answer:
-        """One request through the gateway, as for http://HOST:8080."""
+        """One request through the gateway, as for http://HOST:8080 (in production: https://HOST)."""
         if self._gone():
             self.close()
         connection = http.client.HTTPConnection("127.0.0.1", self.port(), timeout=90)
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body=body, headers={"Host": f"{host}:{PORT}", **sent})
+            connection.request(method, path, body=body, headers={"Host": self.address(host), **sent})
             response = connection.getresponse()
             return Answer(response.status, response.msg, response.read().decode(errors="replace"))
         except (OSError, http.client.HTTPException):
@@ -192,13 +193,19 @@ class Installation:
         finally:
             connection.close()
 
+    def address(self, host: str) -> str:
+        """As a browser names it."""
+        return f"{host}:{PORT}" if self.domain == "localhost" else host
+
     def api(self, method: str, path: str, body: object = None) -> Answer:
         """The admin API, with the installation's first token."""
         if not self.token:
             self.token = self.inn("token", "create", "--bootstrap").strip()
         data = None if body is None else json.dumps(body).encode()
         kind = {} if data is None else {"Content_Type": "application/json"}
-        return self.ask("admin.localhost", path, method=method, body=data, Authorization=f"Bearer {self.token}", **kind)
+        return self.ask(
+            f"admin.{self.domain}", path, method=method, body=data, Authorization=f"Bearer {self.token}", **kind
+        )
 
     def inn(self, *words: str, check: bool = True) -> str:
         """A command in the admin API's pod, as the notes say it; its standard output."""
@@ -290,11 +297,11 @@ class Person:
 
 
 @contextmanager
-def installation(cluster: TestCluster, *, suffix: str = "system") -> Generator[Installation]:
+def installation(cluster: TestCluster, *, suffix: str = "system", domain: str = "localhost") -> Generator[Installation]:
     """A namespace for a release; the release, if one was made, goes with it."""
     with cluster.sandbox() as sandbox:
         namespace = sandbox.namespace(suffix, restricted=True)
-        made = Installation(cluster, sandbox, namespace)
+        made = Installation(cluster, sandbox, namespace, domain)
         try:
             yield made
         finally:

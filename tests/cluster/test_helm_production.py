@@ -1,0 +1,84 @@
+"""The chart as production has it: databases outside, reached by verified TLS only, an issuer and a relay outside."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from support.cluster import TestCluster
+from support.installed import RELEASE, Installation, installation
+from support.production import DOMAIN, ISSUER, Outside
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+
+@dataclass(frozen=True)
+class Production:
+    product: Installation
+    outside: Outside
+
+
+@pytest.fixture(scope="module")
+def production(cluster: TestCluster) -> Iterator[Production]:
+    with installation(cluster, suffix="production", domain=DOMAIN) as product:
+        outside = Outside(product, product.sandbox.namespace("outside", restricted=True))
+        outside.start()
+        product.install(outside.values())
+        product.await_ready()
+        yield Production(product, outside)
+
+
+def test_hub_and_api_answer_at_the_domain(production: Production):
+    product = production.product
+    hub = product.ask(f"hub.{DOMAIN}")
+    assert (hub.status, "Sign in" in hub.text) == (200, True), hub.text
+    # It has asked the issuer by the back channel, and sends people to where browsers reach it.
+    sent = product.ask(
+        f"hub.{DOMAIN}",
+        "/auth/sign-in",
+        method="POST",
+        body=b"return_to=%2F",
+        Content_Type="application/x-www-form-urlencoded",
+        Origin=f"https://hub.{DOMAIN}",
+    )
+    assert (sent.status, sent.headers["Location"].startswith(f"{ISSUER}/")) == (303, True), sent.text
+    assert f"redirect_uri=https%3A%2F%2Fhub.{DOMAIN}%2F" in sent.headers["Location"]
+    assert product.ask(f"admin.{DOMAIN}", "/readyz").json()["status"] == "ok"
+    assert product.ask("hub.localhost").status == 404
+
+
+def test_a_server_that_is_not_verified_is_not_spoken_to(production: Production):
+    """The control: the same server, by a name that its certificate does not have, and without TLS."""
+    product, outside = production.product, production.outside
+    look = (
+        "import os, psycopg, sys; "
+        "dsn = open('/etc/innkeeper/state/dsn').read().replace(sys.argv[1], sys.argv[2]); "
+        "print(psycopg.connect(dsn).execute('select 1').fetchone())"
+    )
+
+    def connects(old: str, new: str) -> str:
+        command = ("exec", "deployment/innkeeper-admin", "--", "python3", "-c", look, old, new)
+        done = product.kubectl(*command, check=False)
+        return done.stdout + done.stderr
+
+    assert "(1,)" in connects("", "")
+    short = outside.address("state").removesuffix(".cluster.local")
+    assert "does not match host name" in connects(outside.address("state"), short)
+    assert "(1,)" not in connects("verify-full", "disable")
+
+
+def test_a_workspace_has_its_database_by_tls(production: Production):
+    product = production.product
+    (pool,) = product.api("GET", "/v1/instances").json()["items"]
+    assert (pool["name"], pool["ssl_mode"]) == ("pool-1", "require")
+    contact = {"contact_name": "Ada", "contact_email": f"ada@{DOMAIN}"}
+    assert product.api("POST", "/v1/customers", {"name": "Acme", **contact}).status == 201
+    product.done(product.api("POST", "/v1/workspaces", {"slug": "acme", "customer": "Acme"}))
+    answer = product.ask(f"acme.apps.{DOMAIN}", "/count", method="POST")
+    assert (answer.status, answer.json()["count"]) == (200, 1), answer.text
+    assert f"https://acme.apps.{DOMAIN}" in product.workspace("acme")["url"]
+
+
+def test_helm_test(production: Production):
+    said = production.product.helm("test", RELEASE, "--logs", "--timeout", "6m")
+    assert "canary canary: its request was answered with 200" in said, said
