@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,14 @@ class Records:
         self._workspaces.mkdir(exist_ok=True, mode=0o700)
 
     def folder(self, ref: ActivationRef) -> Path:
-        return self._workspace(ref.workspace_id) / str(ref.generation)
+        return Path(self._file(ref))
 
     @contextmanager
     def lock(self, workspace_id: str) -> Generator[Fence]:
         """Nobody else starts, stops or removes anything of this workspace meanwhile; ``TemporaryError`` after 2 s."""
         folder = self._workspace(workspace_id)
-        folder.mkdir(exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "fence", os.O_RDWR | os.O_CREAT, 0o600)
+        Path(folder).mkdir(exist_ok=True, mode=0o700)
+        descriptor = os.open(f"{folder}/fence", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(descriptor, workspace_id)
             yield Fence(descriptor)
@@ -122,7 +122,8 @@ class Records:
     def generations(self, workspace_id: str) -> list[int]:
         """Generations of which something is here, lowest first."""
         with suppress(FileNotFoundError):
-            return sorted(int(path.name) for path in self._workspace(workspace_id).iterdir() if path.name.isdigit())
+            folder = Path(self._workspace(workspace_id))
+            return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
         return []
 
     def refs(self) -> list[ActivationRef]:
@@ -131,28 +132,32 @@ class Records:
         return [ActivationRef(name, generation) for name in workspaces for generation in self.generations(name)]
 
     def read(self, ref: ActivationRef) -> Record | None:
-        data = _read(self.folder(ref) / "record.json")
+        data = _read(self._file(ref, "record.json"))
         return Record(**data) if data else None
 
     def write(self, ref: ActivationRef, record: Record, *, durable: bool = False) -> None:
-        _replace(self.folder(ref) / "record.json", asdict(record), durable=durable)
+        _replace(self._file(ref, "record.json"), record, durable=durable)
 
     def ending(self, ref: ActivationRef, record: Record) -> Ending | None:
         """How the recorded process ended; endings of earlier processes of the same activation do not count."""
-        data = _read(self.folder(ref) / "ending.json")
+        data = _read(self._file(ref, "ending.json"))
         ending = Ending(data["identity"], How(data["how"]), data["code"]) if data else None
         return ending if ending is not None and ending.identity == record.identity else None
 
     def write_ending(self, ref: ActivationRef, ending: Ending) -> None:
         # The folder may have been removed by another worker since the record was read.
         with suppress(FileNotFoundError):
-            _replace(self.folder(ref) / "ending.json", asdict(ending), durable=False)
+            _replace(self._file(ref, "ending.json"), ending, durable=False)
 
-    def _workspace(self, workspace_id: str) -> Path:
+    def _file(self, ref: ActivationRef, *names: str) -> str:
+        return "/".join((self._workspace(ref.workspace_id), str(ref.generation), *names))
+
+    def _workspace(self, workspace_id: str) -> str:
+        # Not a Path until it is whole: a request waits for a start, and building paths was a good part of one.
         if not _SAFE_ID.fullmatch(workspace_id):
             message = f"workspace id {workspace_id!r} cannot name a folder"
             raise ValueError(message)
-        return self._workspaces / workspace_id
+        return f"{self._workspaces}/{workspace_id}"
 
 
 def _lock(descriptor: int, workspace_id: str) -> None:
@@ -168,17 +173,18 @@ def _lock(descriptor: int, workspace_id: str) -> None:
             return
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: str) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(Path(path).read_bytes())
     except (FileNotFoundError, ValueError):
         # Half a file is what a power cut may leave, and no process survives one.
         return None
 
 
-def _replace(path: Path, data: dict[str, Any], *, durable: bool) -> None:
+def _replace(path: str, whole: Record | Ending, *, durable: bool) -> None:
     # One name per process and thread: two workers may see the same end at the same time.
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    draft = f"{path}.{os.getpid()}.{time.monotonic_ns()}"
+    data = {field.name: getattr(whole, field.name) for field in fields(whole)}
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(descriptor, json.dumps(data).encode())
@@ -186,4 +192,4 @@ def _replace(path: Path, data: dict[str, Any], *, durable: bool) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    draft.replace(path)
+    Path(draft).replace(path)

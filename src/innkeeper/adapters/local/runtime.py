@@ -156,9 +156,15 @@ class LocalRuntime:
         for generation in self._records.generations(ref.workspace_id):
             if generation > ref.generation:
                 raise StaleGenerationError(f"{ref} does not start: generation {generation} was there")
-            other = self._records.read(replace(ref, generation=generation)) if generation < ref.generation else None
-            if other is not None and other.pid is not None and endings.remains(other.pid, other.identity):
+            older = replace(ref, generation=generation)
+            other = self._records.read(older) if generation < ref.generation else None
+            if other is not None and other.pid is not None and self._remains(older, other, other.pid):
                 raise TemporaryError(f"{ref} does not start while generation {generation} still runs", delay=0.1)
+
+    def _remains(self, ref: ActivationRef, record: Record, pid: int) -> bool:
+        """Whether anything of it still runs. What was ended was waited for; else every process is looked at."""
+        ending = self._records.ending(ref, record)
+        return (ending is None or ending.how is How.ITSELF) and bool(endings.remains(pid, record.identity))
 
     def _runs_on(self, ref: ActivationRef, record: Record) -> bool:
         """Whether it is the application that lives, or what a dead worker left at the gate (which ends by itself)."""
@@ -171,11 +177,15 @@ class LocalRuntime:
         return True
 
     def _empty_home(self, ref: ActivationRef) -> None:
-        self._records.folder(ref).mkdir(exist_ok=True, mode=0o700)
         home = self.home(ref)
-        if home.exists():
+        try:
+            home.mkdir(mode=0o700)
+        except FileNotFoundError:
+            home.parent.mkdir(mode=0o700)
+            home.mkdir(mode=0o700)
+        except FileExistsError:
             shutil.rmtree(home)
-        home.mkdir(mode=0o700)
+            home.mkdir(mode=0o700)
 
     def _with_address(self, ref: ActivationRef, record: Record | None) -> Record:
         if record is not None and self._addresses.holds(ref, record.port):
