@@ -27,11 +27,14 @@ CONNECT_TIMEOUT = 3
 """Seconds; libpq takes whole ones."""
 POOL_SIZE = 6
 """Connections per instance and process: an act takes milliseconds, but for CREATE and DROP (``server.SLOW_ACTS``)."""
+ONLY_IF_ASKED = 1 << 30
+"""Of statements with one text for all tenants there are few: those that a request waits for ask to be prepared."""
 
 _SESSION = {
     "search_path": "pg_catalog, pg_temp",
     "statement_timeout": "30s",
     "lock_timeout": "5s",
+    "plan_cache_mode": "force_generic_plan",  # what is prepared is looked up by name, whatever the name
     "idle_in_transaction_session_timeout": "15s",  # a stopped worker gives back its locks without anybody's help
     "log_statement": "none",
     "log_min_duration_statement": "-1",
@@ -112,7 +115,7 @@ class Connections:
             if self._pool is None:
                 self._pool = ConnectionPool(
                     self._conninfo(ADMIN_DATABASE, APPLICATION),
-                    kwargs={"autocommit": True, "prepare_threshold": None},
+                    kwargs={"autocommit": True, "prepare_threshold": ONLY_IF_ASKED},
                     min_size=1,
                     max_size=self._size,
                     max_idle=60,

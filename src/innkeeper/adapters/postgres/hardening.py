@@ -74,28 +74,12 @@ def inside_tenant(database: TenantDatabase) -> list[sql.Composable]:
     ]
 
 
-def verify(database: TenantDatabase) -> sql.Composed:
-    """Raises ``DRIFT`` on the server unless all of the above holds. Asks shared catalogues only, so from anywhere.
-
-    Compared instead of asserted because GRANT and ALTER DATABASE write rows that every backend has to notice, and a
-    wake should not.
-    """
-    return _VERIFY.format(
-        ws=database.workspace_id,
-        db=database.name,
-        role=database.role,
-        owner=database.owner,
-        version=VERSION,
-        extensions=list(database.extensions),
-        temp_file_limit=f"temp_file_limit={TEMP_FILE_LIMIT}",
-    )
-
-
-_VERIFY = sql.SQL("""
+VERIFY: LiteralString = """
 SELECT
   innkeeper.must_be(EXISTS (
     SELECT FROM innkeeper.tenants
-     WHERE workspace_id = {ws} AND intent = 'ready' AND hardening = {version} AND extensions @> {extensions}::text[]
+     WHERE workspace_id = %(ws)s AND intent = 'ready' AND hardening = %(version)s
+       AND extensions @> %(extensions)s::text[]
   ), 'journal'),
   innkeeper.must_be((
     SELECT datallowconn AND NOT datistemplate AND datconnlimit = -1 AND datdba = o.oid
@@ -105,21 +89,39 @@ SELECT
               WHERE a.grantee <> datdba
                 AND (a.grantee <> r.oid OR a.is_grantable OR a.privilege_type NOT IN ('CONNECT', 'TEMPORARY')))
       FROM pg_database d, pg_roles o, pg_roles r
-     WHERE d.datname = {db} AND o.rolname = {owner} AND r.rolname = {role}
+     WHERE d.datname = %(db)s AND o.rolname = %(owner)s AND r.rolname = %(role)s
   ), 'database'),
   innkeeper.must_be((
     SELECT count(*) = 2 AND bool_and(
              NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)
-             AND (rolname = {role} OR NOT rolcanlogin)
+             AND (rolname = %(role)s OR NOT rolcanlogin)
              AND NOT EXISTS (SELECT FROM pg_auth_members WHERE roles.oid IN (roleid, member)))
-      FROM pg_roles roles WHERE rolname IN ({role}, {owner})
+      FROM pg_roles roles WHERE rolname IN (%(role)s, %(owner)s)
   ), 'roles'),
   innkeeper.must_be(EXISTS (
     SELECT FROM pg_db_role_setting
-     WHERE setdatabase = 0 AND setrole = (SELECT oid FROM pg_roles WHERE rolname = {role})
-       AND {temp_file_limit} = ANY (setconfig)
+     WHERE setdatabase = 0 AND setrole = (SELECT oid FROM pg_roles WHERE rolname = %(role)s)
+       AND %(limit)s = ANY (setconfig)
   ), 'limits')
-""")
+"""
+"""Raises ``DRIFT`` on the server unless all of the above holds. Asks shared catalogues only, so from anywhere.
+
+Compared instead of asserted because GRANT and ALTER DATABASE write rows that every backend has to notice, and a wake
+should not. One text for all tenants: a session plans it once.
+"""
+
+
+def verified(database: TenantDatabase) -> dict[str, object]:
+    """The values of ``VERIFY``."""
+    return {
+        "ws": database.workspace_id,
+        "db": database.name,
+        "role": database.role,
+        "owner": database.owner,
+        "version": VERSION,
+        "extensions": list(database.extensions),
+        "limit": f"temp_file_limit={TEMP_FILE_LIMIT}",
+    }
 
 
 def open_login(database: TenantDatabase, verifier: str, *, superuser: bool) -> sql.Composed:

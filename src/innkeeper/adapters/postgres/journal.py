@@ -42,6 +42,10 @@ def check_names(database: TenantDatabase) -> None:
         raise ValueError(f"names of workspace {database.workspace_id} do not derive from its id")
 
 
+ENTER: LiteralString = "SELECT innkeeper.enter(%s, %s, %s, false)"
+"""``enter`` for the transaction, with workspace id, database and fence, to be prepared."""
+
+
 def enter(database: TenantDatabase, fence: int, *, whole_session: bool = False) -> sql.Composed:
     """The first statement of an act. For the transaction, or until ``LEAVE`` when several belong together."""
     return sql.SQL("SELECT innkeeper.enter({}, {}, {}, {})").format(
