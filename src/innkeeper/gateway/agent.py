@@ -23,6 +23,7 @@ from innkeeper.gateway.haproxy import HaproxyAwayError
 from innkeeper.gateway.life import Life
 from innkeeper.gateway.settings import GatewaySettings
 from innkeeper.gateway.sleepers import Sleepers
+from innkeeper.gateway.wire import Asked, Forwarded
 from innkeeper.model.errors import TemporaryError
 
 LOCK = "agent.lock"
@@ -63,8 +64,8 @@ class Agent:
             loop.add_signal_handler(number, self._leave.set)
         loop.add_signal_handler(signal.SIGHUP, self._end.set)
         endpoint = Endpoint(self._sleepers)
-        for path, handler in (("wake.sock", endpoint.wake), ("pages.sock", endpoint.page)):
-            await serve(path, handler)
+        await serve("wake.sock", endpoint.wake, Asked)
+        await serve("pages.sock", endpoint.page, Forwarded)
         background = [
             asyncio.create_task(self._sleepers.run()),
             asyncio.create_task(self._listen()),

@@ -78,6 +78,7 @@ class Database:
                         self._dsn,
                         autocommit=True,
                         connect_timeout=5,
+                        prepare_threshold=0,  # a handful of statements, for as long as the gateway lives
                         application_name=f"innkeeper-gateway {self._name}",
                     )
                     if not self._durable:

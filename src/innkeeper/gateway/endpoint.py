@@ -8,14 +8,12 @@ well: ``/.innkeeper/healthz`` (HAProxy and agent answer), ``/.innkeeper/readyz``
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-
-import h11
+from collections.abc import Awaitable, Callable
 
 from innkeeper.gateway import pages
 from innkeeper.gateway.pages import Refusal
 from innkeeper.gateway.sleepers import Ask, Asleep, LookAgain, NotYet, Sleepers, Waking
+from innkeeper.gateway.wire import Codec, Request, Response, UnreadableError
 
 WATCH = 20.0
 """Seconds the waking page's question is held."""
@@ -23,23 +21,6 @@ WATCH = 20.0
 MOST_WATCHERS = 2_000
 
 log = logging.getLogger("innkeeper.gateway.endpoint")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Method, path and headers (names in lower case), as HAProxy sent them; bodies are not read."""
-
-    path: str
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What goes back, whole."""
-
-    status: int
-    body: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -111,19 +92,18 @@ def _answer(status: int, body: str, kind: str, *, retry_after: int | None = None
     return Response(status, body, headers)
 
 
-async def serve(path: str, handler: Handler) -> asyncio.Server:
+async def serve(path: str, handler: Handler, codec: Callable[[], Codec]) -> asyncio.Server:
     """Listen on a unix socket. A request whose client has left is dropped, and its handler with it."""
     loop = asyncio.get_running_loop()
     # A socket that an agent left behind is unlinked by asyncio; the directory is ours alone (0700).
-    return await loop.create_unix_server(lambda: _Connection(handler), path, backlog=4096)
+    return await loop.create_unix_server(lambda: _Connection(handler, codec()), path, backlog=4096)
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, codec: Codec) -> None:
         self._handler = handler
-        self._codec = h11.Connection(h11.SERVER)
+        self._codec = codec
         self._transport: asyncio.Transport | None = None
-        self._request: h11.Request | None = None
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,27 +115,22 @@ class _Connection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self._codec.receive_data(data)
+        self._codec.feed(data)
         self._advance()
 
     def _advance(self) -> None:
         try:
-            while True:
-                event = self._codec.next_event()
-                if isinstance(event, h11.Request):
-                    self._request = event
-                elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-                    self._task = asyncio.create_task(self._handle(self._request))
-                elif event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
-                    return
-        except h11.RemoteProtocolError as error:
+            request = self._codec.next()
+        except UnreadableError as error:
             log.warning("not HTTP on a socket of the agent: %s", error)
             self._close()
+            return
+        if request is not None:
+            self._task = asyncio.create_task(self._handle(request))
 
-    async def _handle(self, received: h11.Request) -> None:
-        headers = {name.decode(): value.decode("latin-1") for name, value in received.headers}
+    async def _handle(self, request: Request) -> None:
         try:
-            response = await self._handler(Request(received.target.decode("latin-1"), headers))
+            response = await self._handler(request)
         except Exception:
             log.exception("a question of HAProxy could not be answered")
             response = Response(500)
@@ -164,17 +139,10 @@ class _Connection(asyncio.Protocol):
     def _send(self, response: Response) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        body = response.body.encode()
-        headers = [*response.headers.items()]
-        if response.status != 204:  # noqa: PLR2004 - No Content has no length
-            headers.append(("Content-Length", str(len(body))))
-        send = self._codec.send
-        data = send(h11.Response(status_code=response.status, headers=headers)) or b""
-        data += (send(h11.Data(data=body)) or b"") + (send(h11.EndOfMessage()) or b"")
+        data, goes_on = self._codec.answer(response)
         self._transport.write(data)
         self._task = None
-        if self._codec.our_state is h11.DONE and self._codec.their_state is h11.DONE:
-            self._codec.start_next_cycle()
+        if goes_on:
             self._advance()
         else:
             self._close()
