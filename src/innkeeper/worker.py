@@ -92,7 +92,8 @@ class Worker:
             if (room := self._room()) > 0:
                 with self.house.database.transaction() as session:
                     claimed = leases.claim(session, owner=self.owner, limit=room)
-                self._begin(claimed)
+                for workspace in claimed:
+                    self._begin(workspace)
 
     def wake(self, only: Sequence[str] = ()) -> None:
         """Act on waiting requests, all or ``only`` these; each is converged here at once while there is room.
@@ -103,20 +104,20 @@ class Worker:
             for workspace_id in only or wakes.waiting(self.house):
                 with self._lock:
                     owner = self.owner if self._room() > 0 else None
-                    taken = wakes.answer_one(self.house, workspace_id, owner=owner)
-                    self._begin([taken] if taken is not None else [], begun=True)
+                    begun = wakes.answer_one(self.house, workspace_id, owner=owner)
+                    if begun is not None:
+                        self._begin(begun.workspace, begun)
         except TemporaryError as error:
             log.warning("wake.waits", why=str(error))  # the rest is found again by the next tick
 
     def _room(self) -> int:
         return 0 if self.stopping.is_set() else self.settings.threads - len(self._claims)
 
-    def _begin(self, claimed: Sequence[Workspace], *, begun: bool = False) -> None:
-        for workspace in claimed:
-            self._claims[workspace.id] = workspace
-            self._threads.submit(self._converge, workspace, begun=begun)
+    def _begin(self, claimed: Workspace, begun: wakes.Begun | None = None) -> None:
+        self._claims[claimed.id] = claimed
+        self._threads.submit(self._converge, claimed, begun)
 
-    def _converge(self, workspace: Workspace, *, begun: bool) -> None:
+    def _converge(self, workspace: Workspace, begun: wakes.Begun | None) -> None:
         try:
             Reconciler(self.house, self.stopping, begun=begun).converge(workspace)
         except InnkeeperError as error:

@@ -164,7 +164,7 @@ class Gateway:
     def publish(self, site: Site, app: SmallApp, generation: int = 1) -> int:
         with self.state.transaction() as session:
             address = Address("127.0.0.1", app.port)
-            return routes.publish(session, workspace_id=site.id, generation=generation, address=address)
+            return routes.publish(session, workspace_id=site.id, generation=generation, address=address)()
 
     def withdraw(self, site: Site, *, close_in: timedelta | None = None) -> int:
         with self.state.transaction() as session:

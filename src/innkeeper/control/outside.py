@@ -33,19 +33,20 @@ class Briefing:
 
 def brief(house: House, session: Session, workspace: Workspace, activation: Activation | None) -> Briefing:
     """Read it; ``PermanentError`` when the app, the instance or the cluster is not registered any more."""
-    app, instance = _app(house, session, workspace.app_id), instances.find(session, workspace.instance_id or "")
+    app, instance = app_of(house, session, workspace.app_id), instances.find(session, workspace.instance_id or "")
     cluster = clusters.find(session, (activation and activation.cluster_id) or "")
-    if app is None or instance is None or cluster is None:
-        message = "its app, its instance or its cluster is not registered any more"
+    if instance is None or cluster is None:
+        message = "its instance or its cluster is not registered any more"
         raise PermanentError(message, reason="registration-missing")
     return Briefing(workspace.generation, app, instance, cluster, secrets.sealed(session, workspace.id))
 
 
-def _app(house: House, session: Session, app_id: str) -> App | None:
+def app_of(house: House, session: Session, app_id: str) -> App:
+    """The version of an app that a workspace is of, read once a process; ``PermanentError`` when it is not there."""
     if app_id not in house.apps:
         row = apps.by_id(session, app_id)
         if row is None:
-            return None
+            raise PermanentError("its app is not registered any more", reason="registration-missing")
         house.apps[app_id] = appspec.from_json(row["spec"])
     return house.apps[app_id]
 

@@ -15,6 +15,7 @@ from innkeeper.control import outside as outside_calls
 from innkeeper.control import steps
 from innkeeper.control.house import House
 from innkeeper.control.outside import Briefing, Outside
+from innkeeper.control.wakes import Begun
 from innkeeper.model import backoff, lifecycle
 from innkeeper.model.errors import PermanentError, StaleFenceError, StaleGenerationError, TemporaryError
 from innkeeper.model.lifecycle import Event
@@ -32,7 +33,7 @@ HOLD = 3.0
 READ_EVERY = 0.25
 """Seconds that an application is asked before the row is read again: a verb may have come."""
 
-ASK_FIRST, ASK_EVERY, ASK_EAGERLY = 0.0005, 0.001, 0.05
+ASK_FIRST, ASK_EVERY, ASK_EAGERLY = 0.0002, 0.001, 0.05
 """Seconds between two questions to an application: at first, for the third number of seconds, and then."""
 
 OBSERVE_EVERY = 0.02
@@ -48,13 +49,13 @@ _RISING = frozenset({State.PROVISIONING, State.WAKING})
 class Reconciler:
     """``stopping``: the process is to end, claims are given back between two steps. ``on_step`` watches.
 
-    ``begun``: the transaction that claimed it also began its activation.
+    ``begun``: the transaction that claimed it also began its activation, and read what its first step has to know.
     """
 
     house: House
     stopping: threading.Event
     on_step: Callable[[Workspace, Step], None] | None = None
-    begun: bool = False
+    begun: Begun | None = None
 
     def converge(self, claimed: Workspace) -> None:
         """Take one claimed workspace as far as it goes now, and give the claim back."""
@@ -72,7 +73,9 @@ class Reconciler:
 
     def _advance(self, claimed: Workspace) -> tuple[Workspace, float | None]:
         """Steps until it rests, has to wait or fails; its row then, and in how many seconds it is due again."""
-        claim, waited_until = _Claim(claimed, begun=self.begun), time.monotonic() + HOLD
+        claim, waited_until = _Claim(claimed), time.monotonic() + HOLD
+        if self.begun is not None:
+            claim.briefing, claim.seen, claim.begun = self.begun.briefing, self.begun.seen, True
         while not self.stopping.is_set():
             try:
                 if self._step(claim) is Step.REST:
@@ -95,8 +98,7 @@ class Reconciler:
         if claim.briefing is None or claim.seen is None:
             # No transaction: nothing is locked or written, and every statement sees what is committed then.
             with self.house.database.reading() as session:
-                # What was claimed and begun a moment ago is as it was: a request may be waiting.
-                found = claim.workspace if claim.begun else self._reread(session, claim.workspace)
+                found = self._reread(session, claim.workspace)
                 if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
                     claim.done = frozenset()
                 claim.workspace = found

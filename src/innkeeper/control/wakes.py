@@ -8,21 +8,30 @@
 | anything else                     | nothing to do: the route says all there is to say                |
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
 
 from innkeeper.control.house import House
+from innkeeper.control.outside import Briefing, app_of
 from innkeeper.control.steps.rising import STARTING
-from innkeeper.control.workspaces import NO_CAPACITY_RETRY, make_due, new_key, wake_columns
+from innkeeper.control.workspaces import (
+    NO_CAPACITY_RETRY,
+    Room,
+    begin_in,
+    lock_room,
+    make_due,
+    new_key,
+    waking_columns,
+)
 from innkeeper.model import ids, lifecycle
 from innkeeper.model.errors import NoCapacity
 from innkeeper.model.lifecycle import Request
-from innkeeper.model.plan import Step
-from innkeeper.model.workspace import RouteStatus, State, Workspace
-from innkeeper.store import activations, audit, clock, leases, operations, routes, traffic, workspaces
-from innkeeper.store.session import Session
+from innkeeper.model.plan import Seen, Step
+from innkeeper.model.workspace import Route, RouteStatus, State, Workspace
+from innkeeper.store import activations, audit, clock, leases, operations, routes, secrets, traffic, workspaces
+from innkeeper.store.session import Later, Session
 
 log = structlog.get_logger()
 
@@ -44,43 +53,73 @@ def answer(house: House) -> None:
         answer_one(house, workspace_id)
 
 
-def answer_one(house: House, workspace_id: str, *, owner: str | None = None) -> Workspace | None:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A wake that begins here, claimed, with all that its first step has to know."""
+
+    workspace: Workspace
+    briefing: Briefing
+    seen: Seen
+
+
+def answer_one(house: House, workspace_id: str, *, owner: str | None = None) -> Begun | None:
     """Act on the requests that wait for one workspace, if any still do.
 
     With ``owner``, a workspace that begins to wake is claimed for it in the same transaction, which spares a held
     request the time of a claim; it is returned, to be converged at once.
     """
-    # Requests wait: the transaction begins with its first statement and commits with its last, in one message each.
+    # Requests wait: two round trips, one that locks and asks, and one that writes and commits.
     with house.database.transaction(pipelined=True) as session:
-        return _one(house, session, workspace_id, owner)
+        begun = _one(house, session, workspace_id, owner)
+    return None if begun is None else begun()
 
 
-def _one(house: House, session: Session, workspace_id: str, owner: str | None) -> Workspace | None:
-    workspace = workspaces.by_id(session, workspace_id, lock=True)
-    waited = False
-    if workspace is None or workspace.state is not State.DEACTIVATING:
-        waited = traffic.drop_wake_requests(session, workspace_id)
-    if workspace is None:
+def _one(house: House, session: Session, workspace_id: str, owner: str | None) -> Later[Begun] | None:
+    found = _find(session, workspace_id)
+    if found is None:
         return None
+    workspace = found.workspace
     if workspace.state is State.DEACTIVATING:
         _during_sleep(session, workspace)
         return None
     # Announced late, it was answered before: whoever put the workspace to sleep since meant it.
-    if workspace.state is not State.DEACTIVATED or workspace.suspended or not waited:
+    if workspace.state is not State.DEACTIVATED or workspace.suspended or not found.waited:
         return None
-    if workspace.problem is not None and _is_refused(session, workspace_id, "failed"):
+    if workspace.problem is not None and found.is_refused("failed"):
         return None  # gateways tell when to ask again: else whoever asks keeps a broken application starting
     try:
-        return _wake(house, session, workspace, owner)
+        return _wake(house, session, found, owner=None if found.held else owner)
     except NoCapacity as refusal:
-        if not _is_refused(session, workspace_id, refusal.slug):
+        if not found.is_refused(refusal.slug):
             _refuse(session, workspace_id, refusal)
         return None
 
 
-def _is_refused(session: Session, workspace_id: str, refusal: str) -> bool:
-    route = routes.by_workspace(session, workspace_id)
-    return route is not None and route.status is RouteStatus.REFUSED and route.refusal == refusal
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A workspace, locked, with all that could matter. ``held``: by a worker; ``waited``: a request did, until now."""
+
+    workspace: Workspace
+    held: bool
+    waited: bool
+    route: Route
+    sealed: dict[str, bytes]
+    room: Room
+
+    def is_refused(self, refusal: str) -> bool:
+        return self.route.status is RouteStatus.REFUSED and self.route.refusal == refusal
+
+
+def _find(session: Session, workspace_id: str) -> _Found | None:
+    """Everything is asked at once, whatever will be decided."""
+    row = leases.find(session, workspace_id)
+    dropped = traffic.drop_wake_requests(session, workspace_id, unless=State.DEACTIVATING.value)
+    leading, kept = routes.find(session, workspace_id), secrets.find(session, workspace_id)
+    room = lock_room(session, workspace_id)
+    (workspace, held), route = row(), leading()
+    if workspace is None or route is None:
+        return None
+    return _Found(workspace, held, dropped(), route, kept(), room())
 
 
 def _refuse(session: Session, workspace_id: str, refusal: NoCapacity) -> None:
@@ -93,16 +132,18 @@ def _refuse(session: Session, workspace_id: str, refusal: NoCapacity) -> None:
     )
 
 
-def _wake(house: House, session: Session, workspace: Workspace, owner: str | None) -> Workspace | None:
-    key = new_key()
-    columns = wake_columns(session, workspace, box=house.box, key=key)
+def _wake(house: House, session: Session, found: _Found, *, owner: str | None) -> Later[Begun] | None:
+    workspace, key = found.workspace, new_key()
+    cluster, activation = begin_in(found.room, session, workspace, box=house.box, key=key)
     if owner is not None:
         house.verifiers.begin(replace(workspace.activation, generation=workspace.generation + 1), key)
     target = lifecycle.next_state(workspace.slug, workspace.state, Request.WAKE)
     operation_id = ids.prefixed("op")
+    columns = waking_columns(workspace)
     columns |= {"state": target.value, "operation_id": operation_id, "problem": None, "attempts": 0}
-    changed = workspaces.change(session, workspace, **columns)
-    if changed is None:
+    # Its row is locked since it was read, so this cannot lose.
+    taken = None if owner is None else leases.take(session, workspace, owner=owner, **columns)
+    if taken is None and workspaces.change(session, workspace, **columns) is None:
         return None
     operations.finish(session, workspace.operation_id, state="cancelled")  # a move that found no room until now
     operations.begin(
@@ -112,16 +153,23 @@ def _wake(house: House, session: Session, workspace: Workspace, owner: str | Non
         workspace_id=workspace.id,
         requested_by=GATEWAY,
         detail={"slug": workspace.slug},
-    )
-    if owner is not None:
         # Told here, so that nothing is between this transaction and the start.
-        operations.event(session, operation_id, step=Step.START.value, message=STARTING)
-    taken = None if owner is None else leases.take(session, changed, owner=owner)
+        **({} if taken is None else {"step": Step.START.value, "message": STARTING}),
+    )
     if taken is None:
         make_due(session, workspace.id)
-    detail = {"from": workspace.state.value, "to": target.value, "generation": changed.generation}
+    app = app_of(house, session, workspace.app_id)
+    detail = {"from": workspace.state.value, "to": target.value, "generation": workspace.generation + 1}
     audit.append(session, actor=GATEWAY, action="workspace.wake", target=workspace.id, detail=detail)
-    return taken
+    if taken is None:
+        return None
+
+    def begun() -> Begun:
+        now = taken()
+        briefing = Briefing(now.generation, app, found.room.candidate.instance, cluster, found.sealed)
+        return Begun(now, briefing, Seen(activation(), found.route))
+
+    return begun
 
 
 def _during_sleep(session: Session, workspace: Workspace) -> None:

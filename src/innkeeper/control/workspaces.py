@@ -4,6 +4,8 @@ Called by the admin API and the hub in their own transaction; nothing outside is
 """
 
 import secrets as random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from innkeeper.control import appspec, purging
@@ -13,11 +15,12 @@ from innkeeper.model.domain import Domain
 from innkeeper.model.errors import Conflict, InvalidInput, NoCapacity, NotFound, PreconditionFailed, SlugTaken
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.moment import Moment
-from innkeeper.model.workspace import ActivationRef, Cluster, Operation, State, Workspace
+from innkeeper.model.placement import Candidate, Load, Runnable
+from innkeeper.model.workspace import Activation, ActivationRef, Cluster, Operation, State, Workspace
 from innkeeper.ports import SecretBox
 from innkeeper.store import activations, apps, audit, clock, clusters, customers, instances, operations, routes, secrets
 from innkeeper.store import workspaces as store
-from innkeeper.store.session import Session, notify
+from innkeeper.store.session import Later, Session, notify, pipeline
 
 STREAM_GRACE = timedelta(seconds=30)
 """Real time that open streams are given when a deactivation is ordered (DESIGN.md section 5)."""
@@ -83,7 +86,9 @@ def create(
         secrets.insert(
             session, workspace_id=workspace_id, name=wanted.name, sealed=sealed, show_owner=wanted.show == "owner"
         )
-    cluster = _start(session, workspace, generation=1, box=box)
+    with pipeline(session):
+        loads, runnable = clusters.lock_loads(session, workspace_id)()
+    cluster, _ = _start(session, workspace, loads, runnable, generation=1, box=box, key=new_key())
     operation = operations.start(
         session,
         operation_id=operation_id,
@@ -180,23 +185,49 @@ def find(session: Session, slug: str, *, lock: bool = False) -> Workspace:
     return found
 
 
-def wake_columns(
-    session: Session, workspace: Workspace, *, box: SecretBox, key: bytes | None = None
-) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is free for an awakening, locked until commit so that a choice holds: connections and places on clusters."""
+
+    candidate: Candidate
+    loads: Sequence[Load]
+    app: Runnable
+
+
+def lock_room(session: Session, workspace_id: str) -> Later[Room]:
+    """Lock it and ask for it: first the instance, then the clusters."""
+    candidate, loads = instances.lock_candidate(session, workspace_id), clusters.lock_loads(session, workspace_id)
+    return lambda: Room(candidate(), *loads())
+
+
+def wake_columns(session: Session, workspace: Workspace, *, box: SecretBox) -> dict[str, object]:
     """Reserve connections and a place on a cluster, begin generation N+1; the columns of a move to ``waking``.
 
-    Or ``NoCapacity``. ``key``: what its password is to be derived from, if the caller wants to know.
+    Or ``NoCapacity``.
     """
     if workspace.suspended:
         raise Conflict(f"workspace {workspace.slug} is suspended: resume it first")
-    candidate = instances.lock_candidate(session, workspace.instance_id or "")
-    if not placement.has_connections(candidate=candidate, needed=workspace.connections):
-        message = f"no connection is free on instance {candidate.instance.name}: add an instance, or try again later"
+    with pipeline(session):
+        room = lock_room(session, workspace.id)()
+    begin_in(room, session, workspace, box=box, key=new_key())
+    return waking_columns(workspace)
+
+
+def begin_in(
+    room: Room, session: Session, workspace: Workspace, *, box: SecretBox, key: bytes
+) -> tuple[Cluster, Later[Activation]]:
+    """Begin generation N+1 where there is room; its password is to be derived from ``key``. Or ``NoCapacity``."""
+    if not placement.has_connections(candidate=room.candidate, needed=workspace.connections):
+        name = room.candidate.instance.name
+        message = f"no connection is free on instance {name}: add an instance, or try again later"
         raise NoCapacity(message, retry_after=NO_CAPACITY_RETRY)
-    generation = workspace.generation + 1
-    _start(session, workspace, generation=generation, box=box, key=key)
+    return _start(session, workspace, room.loads, room.app, generation=workspace.generation + 1, box=box, key=key)
+
+
+def waking_columns(workspace: Workspace) -> dict[str, object]:
+    """What a move to ``waking`` sets on the row."""
     return {
-        "generation": generation,
+        "generation": workspace.generation + 1,
         "connections_reserved": workspace.connections,
         "ordered": False,
         "moving": False,
@@ -287,15 +318,20 @@ def _cut_off(session: Session, workspace: Workspace) -> None:
 
 
 def _start(
-    session: Session, workspace: Workspace, *, generation: int, box: SecretBox, key: bytes | None = None
-) -> Cluster:
+    session: Session,
+    workspace: Workspace,
+    loads: Sequence[Load],
+    app: Runnable,
+    *,
+    generation: int,
+    box: SecretBox,
+    key: bytes,
+) -> tuple[Cluster, Later[Activation]]:
     """The activation's row on the cluster with most room, with the key that its password will be derived from."""
-    loads, app = clusters.lock_loads(session, app_id=workspace.app_id)
     cluster = placement.place_activation(loads=loads, app=app, retry_after=NO_CAPACITY_RETRY)
-    sealed = box.seal(key or new_key(), context=key_context(workspace.id, generation))
+    sealed = box.seal(key, context=key_context(workspace.id, generation))
     ref = ActivationRef(workspace.id, generation)
-    activations.insert(session, ref, sealed_key=sealed, cluster_id=cluster.id)
-    return cluster
+    return cluster, activations.insert(session, ref, sealed_key=sealed, cluster_id=cluster.id)
 
 
 def new_key() -> bytes:

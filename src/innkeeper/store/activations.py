@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from innkeeper.model.workspace import Activation, ActivationRef, Address
-from innkeeper.store.session import Session
+from innkeeper.store.session import Later, Session
 
 _COLUMNS = (
     "workspace_id, generation, cluster_id, phase, sealed_key, started_at, started_real_at, ready_at, ended_at,"
@@ -22,13 +22,14 @@ class Placed:
     address: Address | None = None
 
 
-def insert(session: Session, ref: ActivationRef, *, sealed_key: bytes, cluster_id: str) -> None:
+def insert(session: Session, ref: ActivationRef, *, sealed_key: bytes, cluster_id: str) -> Later[Activation]:
     """A new activation, starting, on the cluster that was chosen for it."""
-    session.execute(
+    inserted = session.execute(
         "INSERT INTO activations (workspace_id, generation, cluster_id, phase, sealed_key)"
-        " VALUES (%s, %s, %s, 'starting', %s)",
+        f" VALUES (%s, %s, %s, 'starting', %s) RETURNING {_COLUMNS}",
         (ref.workspace_id, ref.generation, cluster_id, sealed_key),
     )
+    return lambda: _activation(cast("Mapping[str, Any]", inserted.fetchone()))
 
 
 def get(session: Session, ref: ActivationRef) -> Activation | None:

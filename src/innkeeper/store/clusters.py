@@ -8,7 +8,7 @@ from psycopg import sql
 from innkeeper.model.placement import Load, Runnable
 from innkeeper.model.workspace import Cluster, Workspace
 from innkeeper.store import workspaces
-from innkeeper.store.session import Session, pipeline
+from innkeeper.store.session import Later, Session
 
 _COLUMNS = "id, name, kind, access, state, capacity, dns_peers"
 
@@ -24,6 +24,8 @@ _RUNNABLE = (
     "SELECT coalesce(spec->>'image', '') <> '' AS image, jsonb_array_length(coalesce(spec->'command', '[]')) > 0 AS"
     " command FROM apps WHERE id = %s"
 )
+
+_RUNNABLE_OF = _RUNNABLE.replace("%s", "(SELECT app_id FROM workspaces WHERE id = %s)")
 
 
 def insert(session: Session, cluster: Cluster) -> None:
@@ -84,16 +86,19 @@ def loads(session: Session) -> list[Load]:
     return [Load(cluster, counted.get(cluster.id, 0)) for cluster in everyone(session)]
 
 
-def lock_loads(session: Session, *, app_id: str) -> tuple[list[Load], Runnable]:
-    """Likewise, the rows locked until commit so that a choice holds; and where that version of an app can run."""
-    # Requests wait for this: one round trip. Two statements on clusters, because one that had waited for the lock would
-    # have counted before. Not FOR UPDATE: whoever writes an activation only needs the key of its cluster to stay.
-    with pipeline(session):
-        found_app = session.execute(_RUNNABLE, (app_id,))
-        locked = session.execute(f"SELECT {_COLUMNS} FROM clusters ORDER BY id FOR NO KEY UPDATE")
-        counted = _counted(session.execute(LOADS).fetchall())
-        found = [Load(_cluster(row), counted.get(row["id"], 0)) for row in locked.fetchall()]
-        return found, _runnable(found_app.fetchone())
+def lock_loads(session: Session, workspace_id: str) -> Later[tuple[list[Load], Runnable]]:
+    """Likewise, the rows locked until commit so that a choice holds; and where that workspace's app can run."""
+    # Two statements on clusters, because one that had waited for the lock would have counted before. Not FOR UPDATE:
+    # whoever writes an activation only needs the key of its cluster to stay.
+    app = session.execute(_RUNNABLE_OF, (workspace_id,))
+    locked = session.execute(f"SELECT {_COLUMNS} FROM clusters ORDER BY id FOR NO KEY UPDATE")
+    counted = session.execute(LOADS)
+
+    def found() -> tuple[list[Load], Runnable]:
+        there = _counted(counted.fetchall())
+        return [Load(_cluster(row), there.get(row["id"], 0)) for row in locked.fetchall()], _runnable(app.fetchone())
+
+    return found
 
 
 def runnable(session: Session, app_id: str) -> Runnable:

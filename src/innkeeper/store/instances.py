@@ -6,7 +6,7 @@ from psycopg.rows import class_row
 
 from innkeeper.model.placement import Candidate
 from innkeeper.model.workspace import Instance
-from innkeeper.store.session import Session, pipeline
+from innkeeper.store.session import Later, Session
 
 _COLUMNS = "id, name, kind, host, port, admin_secret, state, database_capacity, connection_capacity, ssl_mode"
 
@@ -14,6 +14,8 @@ _RESERVED = (
     "SELECT count(*)::int AS databases, coalesce(sum(connections_reserved), 0)::int AS connections"
     " FROM workspaces WHERE instance_id = %s AND state <> 'purged'"
 )
+
+_RESERVED_BESIDE = _RESERVED.replace("%s", "(SELECT instance_id FROM workspaces WHERE id = %s)")
 
 
 def insert(session: Session, instance: Instance) -> None:
@@ -67,16 +69,20 @@ def lock_candidates(session: Session) -> list[Candidate]:
     return [_with_reserved(session, instance) for instance in found]
 
 
-def lock_candidate(session: Session, instance_id: str) -> Candidate:
-    """One instance, locked, with what is reserved on it."""
-    # Requests wait for this: one round trip. Two statements, because one that had waited for the lock would have
-    # counted before.
-    with pipeline(session), session.cursor(row_factory=class_row(Instance)) as cursor:
-        cursor.execute(f"SELECT {_COLUMNS} FROM instances WHERE id = %s FOR UPDATE", (instance_id,))
-        counted = session.execute(_RESERVED, (instance_id,))
-        found, row = cursor.fetchone(), counted.fetchone()
-    taken = cast("dict[str, Any]", row)
-    return Candidate(cast("Instance", found), taken["databases"], taken["connections"])
+def lock_candidate(session: Session, workspace_id: str) -> Later[Candidate]:
+    """The instance of a workspace, locked, with what is reserved on it."""
+    # Two statements, because one that had waited for the lock would have counted before.
+    locked = session.cursor(row_factory=class_row(Instance)).execute(
+        f"SELECT {_COLUMNS} FROM instances WHERE id = (SELECT instance_id FROM workspaces WHERE id = %s) FOR UPDATE",
+        (workspace_id,),
+    )
+    counted = session.execute(_RESERVED_BESIDE, (workspace_id,))
+
+    def found() -> Candidate:
+        instance, taken = cast("Instance", locked.fetchone()), cast("dict[str, Any]", counted.fetchone())
+        return Candidate(instance, taken["databases"], taken["connections"])
+
+    return found
 
 
 def reserved(session: Session, instance_id: str) -> tuple[int, int]:

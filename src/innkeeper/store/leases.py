@@ -8,7 +8,7 @@ from psycopg import sql
 
 from innkeeper.model.workspace import Workspace
 from innkeeper.store import workspaces
-from innkeeper.store.session import Session
+from innkeeper.store.session import Later, Session
 
 LEASE = timedelta(seconds=10)
 """Real time: a claim not renewed for this long may be taken by another worker (DESIGN.md section 4)."""
@@ -34,28 +34,45 @@ def claim(session: Session, *, owner: str, limit: int) -> list[Workspace]:
     return [workspaces.from_row(row) for row in rows]
 
 
-def take(session: Session, workspace: Workspace, *, owner: str) -> Workspace | None:
-    """Claim this very workspace, whose row is locked, and make it due; None if another worker holds it."""
-    query = sql.SQL(
-        "UPDATE workspaces SET fence = fence + 1, due_real_at = clock_timestamp(), lease_owner = %(owner)s,"
-        " lease_until_real_at = clock_timestamp() + %(lease)s WHERE id = %(id)s"
-        " AND (lease_until_real_at IS NULL OR lease_until_real_at < clock_timestamp()) RETURNING {}"
-    ).format(workspaces.COLUMNS)
-    row = session.execute(query, {"owner": owner, "lease": LEASE, "id": workspace.id}).fetchone()
-    return None if row is None else workspaces.from_row(row)
+_LOCKED = sql.SQL("SELECT {}, {} AS answer FROM workspaces WHERE id = %s FOR UPDATE")
+_HELD = sql.SQL("coalesce(lease_until_real_at > clock_timestamp(), false)")
+_FIND = _LOCKED.format(workspaces.COLUMNS, _HELD).as_bytes(None)
+_LOOK = _LOCKED.format(workspaces.COLUMNS, sql.SQL("due_real_at IS NOT NULL OR {}").format(_HELD)).as_bytes(None)
+
+
+def find(session: Session, workspace_id: str) -> Later[tuple[Workspace | None, bool]]:
+    """A workspace, locked, and whether a worker holds it."""
+    return _found(session, workspace_id, _FIND)
+
+
+def take(session: Session, workspace: Workspace, *, owner: str, **columns: object) -> Later[Workspace]:
+    """Set columns of a workspace, make it due and claim it; nobody held it when ``find`` locked its row."""
+    claimed = {
+        "fence": workspace.fence + 1,
+        "due_real_at": workspaces.Expression("clock_timestamp()"),
+        "lease_owner": owner,
+        "lease_until_real_at": workspaces.Expression("clock_timestamp()", LEASE),
+    }
+    taken = workspaces.update(session, columns | claimed, "id = %(id)s", {"id": workspace.id})
+    return lambda: workspaces.from_row(cast("Mapping[str, Any]", taken.fetchone()))
 
 
 def look(session: Session, workspace_id: str) -> tuple[Workspace | None, bool]:
     """A workspace, locked, and whether somebody works on it or is about to."""
-    query = sql.SQL(
-        "SELECT {}, due_real_at IS NOT NULL OR coalesce(lease_until_real_at > clock_timestamp(), false) AS busy"
-        " FROM workspaces WHERE id = %s FOR UPDATE"
-    ).format(workspaces.COLUMNS)
-    row = session.execute(query, (workspace_id,)).fetchone()
-    if row is None:
-        return None, False
-    busy = bool(row.pop("busy"))
-    return workspaces.from_row(row), busy
+    return _found(session, workspace_id, _LOOK)()
+
+
+def _found(session: Session, workspace_id: str, query: bytes) -> Later[tuple[Workspace | None, bool]]:
+    asked = session.execute(query, (workspace_id,))
+
+    def found() -> tuple[Workspace | None, bool]:
+        row = asked.fetchone()
+        if row is None:
+            return None, False
+        answer = bool(row.pop("answer"))
+        return workspaces.from_row(row), answer
+
+    return found
 
 
 def hold(session: Session, workspace: Workspace, *, owner: str) -> Workspace:

@@ -6,9 +6,17 @@ from typing import Any, cast
 from psycopg.types.json import Jsonb
 
 from innkeeper.model.workspace import Operation
-from innkeeper.store.session import Session, notify
+from innkeeper.store.session import Session
 
 _COLUMNS = "id, kind, workspace_id, state, requested_by, requested_at, finished_at, error, detail"
+
+_TELL = (
+    "INSERT INTO operation_events (operation_id, seq, step, message)"
+    " SELECT %(id)s, coalesce(max(seq), 0) + 1, %(step)s::text, %(message)s::text FROM operation_events"
+    " WHERE operation_id = %(id)s HAVING %(step)s::text IS NOT NULL"
+    " AND coalesce((array_agg(step || ' ' || message ORDER BY seq DESC))[1], '') <> %(step)s::text || ' ' ||"
+    " %(message)s::text"
+)
 
 
 def start(
@@ -40,11 +48,24 @@ def begin(
     workspace_id: str | None,
     requested_by: str,
     detail: Mapping[str, object] | None = None,
+    step: str | None = None,
+    message: str | None = None,
 ) -> None:
-    """``start`` for whoever needs no answer: in a pipeline it is not waited for."""
+    """``start`` for whoever needs no answer: in a pipeline it is not waited for. ``step``: its first ``event``."""
     session.execute(
-        "INSERT INTO operations (id, kind, workspace_id, requested_by, detail) VALUES (%s, %s, %s, %s, %s)",
-        (operation_id, kind, workspace_id, requested_by, Jsonb(dict(detail or {}))),
+        "WITH begun AS (INSERT INTO operations (id, kind, workspace_id, requested_by, detail)"
+        " VALUES (%(id)s, %(kind)s, %(workspace)s, %(by)s, %(detail)s) RETURNING id),"
+        f" told AS ({_TELL})"
+        " SELECT pg_notify('operation', id) FROM begun",
+        {
+            "id": operation_id,
+            "kind": kind,
+            "workspace": workspace_id,
+            "by": requested_by,
+            "detail": Jsonb(dict(detail or {})),
+            "step": step,
+            "message": message,
+        },
     )
 
 
@@ -53,28 +74,38 @@ def event(session: Session, operation_id: str | None, *, step: str, message: str
     if operation_id is None:
         return
     session.execute(
-        "INSERT INTO operation_events (operation_id, seq, step, message)"
-        " SELECT %(id)s, coalesce(max(seq), 0) + 1, %(step)s, %(message)s FROM operation_events"
-        " WHERE operation_id = %(id)s"
-        " HAVING coalesce((array_agg(step || ' ' || message ORDER BY seq DESC))[1], '') <> %(step)s"
-        " || ' ' || %(message)s",
+        f"WITH told AS ({_TELL}) SELECT pg_notify('operation', %(id)s)",
         {"id": operation_id, "step": step, "message": message},
     )
-    notify(session, "operation", operation_id)
 
 
 def finish(
-    session: Session, operation_id: str | None, *, error: Mapping[str, object] | None = None, state: str | None = None
+    session: Session,
+    operation_id: str | None,
+    *,
+    error: Mapping[str, object] | None = None,
+    state: str | None = None,
+    step: str | None = None,
+    message: str | None = None,
 ) -> None:
-    """End a running operation: done, or failed with an error (``state`` overrides: cancelled). The first end stays."""
+    """End a running operation: done, or failed with an error (``state`` overrides: cancelled). The first end stays.
+
+    ``step``: its last ``event``.
+    """
     if operation_id is None:
         return
     session.execute(
-        "UPDATE operations SET state = %s, finished_at = business_now(), error = %s WHERE id = %s"
-        " AND state = 'running'",
-        (state or ("failed" if error else "done"), None if error is None else Jsonb(dict(error)), operation_id),
+        f"WITH told AS ({_TELL}), ended AS (UPDATE operations SET state = %(state)s, finished_at = business_now(),"
+        " error = %(error)s WHERE id = %(id)s AND state = 'running')"
+        " SELECT pg_notify('operation', %(id)s)",
+        {
+            "id": operation_id,
+            "state": state or ("failed" if error else "done"),
+            "error": None if error is None else Jsonb(dict(error)),
+            "step": step,
+            "message": message,
+        },
     )
-    notify(session, "operation", operation_id)
 
 
 def by_id(session: Session, operation_id: str) -> Operation | None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from psycopg.types.json import Jsonb
 
 from innkeeper.model.workspace import Address, Route, RouteStatus
-from innkeeper.store.session import Session, notify
+from innkeeper.store.session import Later, Session, notify
 
 _COLUMNS = "workspace_id, host, status, generation, ip, port, version, refusal, retry_after, close_after_real_at"
 
@@ -25,14 +25,14 @@ def insert(session: Session, *, workspace_id: str, host: str, idle: Mapping[str,
     )
 
 
-def publish(session: Session, *, workspace_id: str, generation: int, address: Address) -> int:
-    """Send the host's requests to this address; returns the version."""
+def publish(session: Session, *, workspace_id: str, generation: int, address: Address) -> Later[int]:
+    """Send the host's requests to this address; its version, for who wants to know: requests wait for the commit."""
     return _set(session, workspace_id, RouteStatus.AWAKE, generation=generation, ip=address.ip, port=address.port)
 
 
 def withdraw(session: Session, *, workspace_id: str, close_in: timedelta | None) -> int:
     """Hold new requests from here on; ``close_in``: real time after which gateways cut open streams (None: never)."""
-    return _set(session, workspace_id, RouteStatus.ASLEEP, close_in=close_in)
+    return _set(session, workspace_id, RouteStatus.ASLEEP, close_in=close_in)()
 
 
 def refuse(
@@ -56,23 +56,33 @@ def refuse(
         retry_after=retry_after,
         lasting=lasting,
         close_in=close_in,
-    )
+    )()
 
 
 def sleep(session: Session, *, workspace_id: str) -> int:
     """Asleep and wakeable (what a refusal ends in)."""
-    return _set(session, workspace_id, RouteStatus.ASLEEP)
+    return _set(session, workspace_id, RouteStatus.ASLEEP)()
 
 
 def purged(session: Session, *, workspace_id: str) -> int:
     """410 for ever."""
-    return _set(session, workspace_id, RouteStatus.PURGED)
+    return _set(session, workspace_id, RouteStatus.PURGED)()
 
 
 def by_workspace(session: Session, workspace_id: str) -> Route | None:
     """The workspace's row. Index routes_pkey; gateways' look-up by host: routes_host_unique."""
-    row = session.execute(f"SELECT {_COLUMNS} FROM routes WHERE workspace_id = %s", (workspace_id,)).fetchone()
-    return None if row is None else _route(row)
+    return find(session, workspace_id)()
+
+
+def find(session: Session, workspace_id: str) -> Later[Route | None]:
+    """``by_workspace``, among other questions of a pipeline."""
+    asked = session.execute(f"SELECT {_COLUMNS} FROM routes WHERE workspace_id = %s", (workspace_id,))
+
+    def found() -> Route | None:
+        row = asked.fetchone()
+        return None if row is None else _route(row)
+
+    return found
 
 
 def lapsed_refusals(session: Session) -> list[str]:
@@ -133,15 +143,17 @@ def _set(
     retry_after: int | None = None,
     lasting: bool = True,
     close_in: timedelta | None = None,
-) -> int:
-    version = _next_version(session)
-    session.execute(
-        "UPDATE routes SET status = %(status)s, generation = coalesce(%(generation)s, generation), ip = %(ip)s,"
-        " port = %(port)s, refusal = %(refusal)s, retry_after = %(retry_after)s::int,"
+) -> Later[int]:
+    # The clock's row is locked before the route's, which needs its number.
+    changed = session.execute(
+        "WITH ticked AS (UPDATE route_clock SET version = version + 1 RETURNING version),"
+        " changed AS (UPDATE routes SET status = %(status)s, generation = coalesce(%(generation)s, generation),"
+        " ip = %(ip)s, port = %(port)s, refusal = %(refusal)s, retry_after = %(retry_after)s::int,"
         " refused_until_real_at = CASE WHEN NOT %(lasting)s THEN clock_timestamp() +"
         " make_interval(secs => %(retry_after)s::int) END,"
-        " close_after_real_at = clock_timestamp() + %(close_in)s::interval, version = %(version)s"
-        " WHERE workspace_id = %(id)s AND status <> 'purged'",
+        " close_after_real_at = clock_timestamp() + %(close_in)s::interval, version = ticked.version FROM ticked"
+        " WHERE workspace_id = %(id)s AND status <> 'purged')"
+        " SELECT version, pg_notify('routes', '') FROM ticked",
         {
             "id": workspace_id,
             "status": status.value,
@@ -152,10 +164,9 @@ def _set(
             "retry_after": retry_after,
             "lasting": lasting,
             "close_in": close_in,
-            "version": version,
         },
     )
-    return version
+    return lambda: cast("int", cast("dict[str, Any]", changed.fetchone())["version"])
 
 
 def _next_version(session: Session) -> int:

@@ -1,6 +1,6 @@
 """The secrets an application keeps for life, sealed. Opened only to start it, or for its owner."""
 
-from innkeeper.store.session import Session
+from innkeeper.store.session import Later, Session
 
 
 def insert(session: Session, *, workspace_id: str, name: str, sealed: bytes, show_owner: bool) -> None:
@@ -13,10 +13,13 @@ def insert(session: Session, *, workspace_id: str, name: str, sealed: bytes, sho
 
 def sealed(session: Session, workspace_id: str) -> dict[str, bytes]:
     """All of a workspace's secrets by name, sealed."""
-    rows = session.execute(
-        "SELECT name, sealed FROM workspace_secrets WHERE workspace_id = %s", (workspace_id,)
-    ).fetchall()
-    return {row["name"]: bytes(row["sealed"]) for row in rows}
+    return find(session, workspace_id)()
+
+
+def find(session: Session, workspace_id: str) -> Later[dict[str, bytes]]:
+    """``sealed``, among other questions of a pipeline."""
+    asked = session.execute("SELECT name, sealed FROM workspace_secrets WHERE workspace_id = %s", (workspace_id,))
+    return lambda: {row["name"]: bytes(row["sealed"]) for row in asked.fetchall()}
 
 
 def shown_to_owner(session: Session, workspace_id: str) -> list[str]:

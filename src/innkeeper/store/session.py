@@ -3,10 +3,10 @@
 Built once per process by bootstrap.py; every edge and the reconciler open their transactions here.
 """
 
-import time
+import select
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import Connection, sql
@@ -16,14 +16,19 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from innkeeper.model import errors
 
+T = TypeVar("T")
+
 Session: TypeAlias = Connection[DictRow]
 """One transaction's connection; rows are dicts."""
+
+Later: TypeAlias = Callable[[], T]
+"""The answer to a statement that was sent: in a pipeline, only calling it waits for the server."""
 
 CONNECT_TIMEOUT = 3
 """Seconds to wait for the server to answer a connect."""
 
-TRUSTED = 0.5
-"""Seconds for which a connection that answered is taken to be alive."""
+HASTY = 3
+"""Connections at most for what requests wait for: such transactions wait for the audit chain's lock anyway."""
 
 _SILENT = "the state database does not answer: see inn doctor"
 
@@ -38,46 +43,55 @@ _NAMED: dict[str, Callable[[], errors.Refused]] = {
 }
 
 
-class _Pooled(Connection[DictRow]):
-    """A connection that knows when it was last seen alive."""
-
-    alive_at = 0.0
-
-
-def _alive(connection: _Pooled) -> None:
+def _alive(connection: Session) -> None:
     """Asked before a connection is handed out, so that a restarted server is not met by old connections.
 
-    One that answered a moment ago is trusted: asking costs as much as a small query.
+    A server that is gone has closed it, and one that is about to has said why: only then is there something to read,
+    and only then it is asked. Asking each time would cost as much as a small query.
     """
-    if time.monotonic() - connection.alive_at > TRUSTED:
+    if _readable(connection.fileno()):
         connection.execute("")
-        connection.alive_at = time.monotonic()
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Database:
-    """A pool of connections to the state database for one process, as one database role."""
+    """Connections to the state database for one process, as one database role: a pool, and a few kept apart for haste.
+
+    A transaction that a request waits for finds one that has its statements prepared.
+    """
 
     def __init__(self, dsn: str, *, application: str, size: int = 4) -> None:
-        """``size``: connections at most. Nothing is opened before ``transaction`` or ``open``."""
+        """``size``: connections at most, beside those for haste. Nothing is opened before it is needed, or ``open``."""
         self.dsn = dsn
         self._application = application
-        self._pool = ConnectionPool(
-            dsn,
-            connection_class=_Pooled,
+        self._pool = self._made("", prepare_threshold=3, min_size=0, max_size=size)
+        # Each statement finds few rows by their keys, whatever these are: it is planned once.
+        planned_once = " -c plan_cache_mode=force_generic_plan"
+        self._hasty = self._made(
+            planned_once, prepare_threshold=0, min_size=1, max_size=HASTY, reconnect_timeout=CONNECT_TIMEOUT
+        )
+
+    def _made(self, settings: str, *, prepare_threshold: int, **options: Any) -> ConnectionPool[Session]:
+        return ConnectionPool(
+            self.dsn,
             kwargs={
                 "row_factory": dict_row,
-                # Else the check below would begin a transaction, and ``transaction`` only a savepoint within it.
+                # Else the check above would begin a transaction, and ``transaction`` only a savepoint within it.
                 "autocommit": True,
-                "application_name": application,
+                "application_name": self._application,
                 "connect_timeout": CONNECT_TIMEOUT,
-                "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=30000",
-                "prepare_threshold": 3,
+                "options": f"-c timezone=UTC -c idle_in_transaction_session_timeout=30000{settings}",
+                "prepare_threshold": prepare_threshold,
             },
-            min_size=0,
-            max_size=size,
             timeout=10,
             open=False,
             check=_alive,
+            **options,
         )
 
     def open(self) -> None:
@@ -87,21 +101,22 @@ class Database:
     def close(self) -> None:
         """End every connection."""
         self._pool.close()
+        self._hasty.close()
 
     @contextmanager
     def transaction(self, *, pipelined: bool = False) -> Generator[Session]:
         """One transaction: committed at the end, rolled back on any exception; named constraints become errors.
 
-        ``pipelined``: only a fetch waits for the server, so a statement's error may come with a later one, and
-        ``rowcount`` is not known without a fetch.
+        ``pipelined``: for what a request waits for. Only a fetch waits for the server, so a statement's error may come
+        with a later one, and ``rowcount`` is not known without a fetch.
         """
-        self._pool.open()
+        pool = self._hasty if pipelined else self._pool
+        pool.open()
         try:
             with (
-                self._pool.connection() as session,
+                pool.connection() as session,
                 named_errors(),
-                pipeline(session) if pipelined else nullcontext(),
-                session.transaction(),
+                _pipelined(session) if pipelined else session.transaction(),
             ):
                 yield session
         except PoolTimeout as error:
@@ -135,6 +150,23 @@ class Database:
         for channel in channels:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         return connection
+
+
+@contextmanager
+def _pipelined(session: Session) -> Generator[None]:
+    """A transaction that waits for the server where a statement's answer is fetched, and for the commit.
+
+    psycopg's own waits four times more: it makes a pipeline of its own of everything before, in and behind it.
+    """
+    try:
+        with session.pipeline():
+            session.execute("BEGIN", prepare=False)
+            yield
+            session.execute("COMMIT", prepare=False)
+    except BaseException:
+        if not session.closed:
+            session.rollback()
+        raise
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, cast
 from psycopg import sql
 
 from innkeeper.model.idleness import FRESH, GatewayReading
-from innkeeper.store.session import Session, notify
+from innkeeper.store.session import Later, Session, notify
 
 _FOLD = """
 WITH gone AS (
@@ -174,7 +174,11 @@ def is_awaited(session: Session, workspace_id: str) -> bool:
     return row is not None
 
 
-def drop_wake_requests(session: Session, workspace_id: str) -> bool:
-    """They have been acted upon, in this transaction; whether there were any."""
-    dropped = "DELETE FROM wake_requests WHERE workspace_id = %s RETURNING 1"
-    return bool(session.execute(dropped, (workspace_id,)).fetchall())
+def drop_wake_requests(session: Session, workspace_id: str, *, unless: str = "") -> Later[bool]:
+    """They have been acted upon, in this transaction; whether there were any. ``unless`` it is in that state."""
+    dropped = session.execute(
+        "DELETE FROM wake_requests WHERE workspace_id = %(id)s"
+        " AND NOT EXISTS (SELECT FROM workspaces WHERE id = %(id)s AND state = %(unless)s) RETURNING 1",
+        {"id": workspace_id, "unless": unless},
+    )
+    return lambda: bool(dropped.fetchall())

@@ -1,9 +1,13 @@
 """Workspaces: reading them, and the conditional updates that move them. The loser of a race gets None."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any, LiteralString, cast
 
-from psycopg import sql
+from psycopg import Cursor, sql
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from innkeeper.model.workspace import Problem, State, Workspace
@@ -97,7 +101,7 @@ def change(session: Session, workspace: Workspace, **columns: object) -> Workspa
     return _update(
         session,
         columns,
-        sql.SQL("id = %(id)s AND version = %(version)s"),
+        "id = %(id)s AND version = %(version)s",
         {"id": workspace.id, "version": workspace.version},
     )
 
@@ -107,7 +111,7 @@ def record(session: Session, workspace: Workspace, **columns: object) -> Workspa
 
     None: a newer claim exists or a verb asked for something meanwhile; the worker must look again.
     """
-    where = sql.SQL(
+    where: LiteralString = (
         "id = %(id)s AND fence = %(fence)s AND state = %(seen)s AND generation = %(seen_generation)s"
         " AND operation_id IS NOT DISTINCT FROM %(seen_operation)s"
     )
@@ -121,22 +125,52 @@ def record(session: Session, workspace: Workspace, **columns: object) -> Workspa
     return _update(session, columns, where, keys)
 
 
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A column's value that the server computes: nobody has to ask for what it is made of."""
+
+    text: LiteralString
+    more: timedelta = timedelta(0)
+
+
+def from_now(span: timedelta = timedelta(0)) -> Expression:
+    """Business time as it is when the row is written, and so much more."""
+    return Expression("business_now()", span)
+
+
 def _update(
-    session: Session, columns: Mapping[str, object], where: sql.Composable, keys: Mapping[str, object]
+    session: Session, columns: Mapping[str, object], where: LiteralString, keys: Mapping[str, object]
 ) -> Workspace | None:
-    sets = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(f"set_{name}")) for name in columns]
-    query = sql.SQL("UPDATE workspaces SET {}, version = version + 1 WHERE {} RETURNING {}").format(
-        sql.SQL(", ").join(sets), where, COLUMNS
-    )
-    values = {f"set_{name}": _column(value) for name, value in columns.items()} | dict(keys)
-    row = session.execute(query, values).fetchone()
+    row = update(session, columns, where, keys).fetchone()
     return None if row is None else from_row(row)
+
+
+def update(
+    session: Session, columns: Mapping[str, object], where: LiteralString, keys: Mapping[str, object]
+) -> Cursor[DictRow]:
+    """Set columns and raise the version; the rows as they are then. For this package."""
+    computed = tuple((name, value.text if isinstance(value, Expression) else "") for name, value in columns.items())
+    values = {f"set_{name}": _column(value) for name, value in columns.items()} | dict(keys)
+    return session.execute(_set(computed, where), values)
+
+
+@cache
+def _set(columns: tuple[tuple[str, LiteralString], ...], where: LiteralString) -> bytes:
+    """One text for each set of columns that the code knows, made once: requests wait for some."""
+    sets = [
+        sql.SQL("{} = {}{}").format(
+            sql.Identifier(name), sql.SQL(f"{text} + " if text else ""), sql.Placeholder(f"set_{name}")
+        )
+        for name, text in columns
+    ]
+    query = sql.SQL("UPDATE workspaces SET {}, version = version + 1 WHERE {} RETURNING {}")
+    return query.format(sql.SQL(", ").join(sets), sql.SQL(where), COLUMNS).as_bytes(None)
 
 
 def _column(value: object) -> object:
     if isinstance(value, Problem):
         return Jsonb(problem_json(value))
-    return value
+    return value.more if isinstance(value, Expression) else value
 
 
 def problem_json(problem: Problem) -> dict[str, object]:

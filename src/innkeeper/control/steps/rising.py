@@ -95,21 +95,19 @@ def publish(outside: Outside, seen: Seen) -> Workspace | None:
     if runtime is None or runtime.address is None:
         raise Wait(0.0)
     risen = workspace.state is not State.ACTIVE
-    # Requests wait for this: nothing is waited for between the statements.
+    # Requests wait for this: two round trips, one that shows that the claim stands, and one that commits the rest.
     with outside.house.database.transaction(pipelined=True) as session:
-        now = clock.now(session)
         columns: dict[str, object] = {"state": State.ACTIVE.value, "problem": None, "attempts": 0, "operation_id": None}
         columns["moving"] = False  # left by a worker of a version that does not know of moves and has woken it
         if risen:
             columns["state"] = lifecycle.after(workspace.state, Event.READY).value
-            columns |= {"activated_at": now.business, "deactivated_at": None}
-            columns["idle_due_at"] = idleness.sleeps_at(activated_at=now.business, last_traffic_at=None)
+            columns |= {"activated_at": workspaces.from_now(), "deactivated_at": None}
+            columns["idle_due_at"] = workspaces.from_now(idleness.WINDOW)
         changed = workspaces.record(session, workspace, **columns)
         if changed is None:
             return None
         activations.ready(session, workspace.activation, address=runtime.address, pid=runtime.pid)
-        tell(session, workspace, Step.PUBLISH, "It is healthy and open")
-        operations.finish(session, workspace.operation_id)
+        operations.finish(session, workspace.operation_id, step=Step.PUBLISH.value, message="It is healthy and open")
         note(session, workspace, "workspace.active" if risen else "workspace.restarted", changed)
         routes.publish(session, workspace_id=workspace.id, generation=workspace.generation, address=runtime.address)
         return changed

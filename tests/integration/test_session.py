@@ -1,0 +1,96 @@
+"""Transactions on the state database, both kinds: all or nothing, and never on a connection that is gone."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from innkeeper.model.errors import TemporaryError
+from innkeeper.store import clock
+from innkeeper.store.session import Database, Session
+from support.state import Dsns
+
+both = pytest.mark.parametrize("pipelined", [False, True], ids=["plain", "pipelined"])
+
+
+@pytest.fixture
+def superuser(state_dsns: Dsns) -> Iterator[psycopg.Connection[tuple[str]]]:
+    with psycopg.connect(state_dsns.superuser, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept (n int CHECK (n > 0))")
+        connection.execute("GRANT ALL ON kept TO PUBLIC")
+        yield connection
+
+
+def kept(superuser: psycopg.Connection[tuple[str]]) -> list[object]:
+    return [row[0] for row in superuser.execute("SELECT n FROM kept ORDER BY n").fetchall()]
+
+
+def insert(session: Session, n: int) -> None:
+    session.execute("INSERT INTO kept VALUES (%s)", (n,))
+
+
+@both
+def test_everything_is_committed_at_the_end_and_nothing_before(
+    state: Database, superuser: psycopg.Connection[tuple[str]], *, pipelined: bool
+):
+    with state.transaction(pipelined=pipelined) as session:
+        insert(session, 1)
+        assert session.execute("SELECT n FROM kept").fetchall() == [{"n": 1}]
+        assert kept(superuser) == []
+        insert(session, 2)
+    assert kept(superuser) == [1, 2]
+
+
+@both
+@pytest.mark.parametrize("wrong", [0, -1], ids=["the caller's", "a statement's whose answer nobody fetched"])
+def test_an_error_takes_everything_back(
+    state: Database, superuser: psycopg.Connection[tuple[str]], *, pipelined: bool, wrong: int
+):
+    def act() -> None:
+        with state.transaction(pipelined=pipelined) as session:
+            insert(session, 1)
+            insert(session, wrong or 1 // wrong)
+            insert(session, 2)
+
+    with pytest.raises((ZeroDivisionError, psycopg.errors.CheckViolation)):
+        act()
+    with state.transaction(pipelined=pipelined) as session:
+        insert(session, 3)
+    assert kept(superuser) == [3]
+
+
+@both
+def test_connections_that_the_server_ended_meanwhile_are_not_met(
+    state: Database, superuser: psycopg.Connection[tuple[str]], *, pipelined: bool
+):
+    with state.transaction(pipelined=pipelined) as session:
+        insert(session, 1)
+    ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'test'"
+    assert {row[0] for row in superuser.execute(ended).fetchall()} == {True}
+    with state.transaction(pipelined=pipelined) as session:
+        insert(session, 2)
+    assert kept(superuser) == [1, 2]
+
+
+@both
+def test_one_that_ends_in_the_middle_is_a_temporary_error_without_effect(
+    state: Database, superuser: psycopg.Connection[tuple[str]], *, pipelined: bool
+):
+    def act() -> None:
+        with state.transaction(pipelined=pipelined) as session:
+            insert(session, 1)
+            clock.now(session)
+            superuser.execute("SELECT pg_terminate_backend(%s, 5000)", (session.info.backend_pid,))
+            clock.now(session)
+
+    with pytest.raises(TemporaryError):
+        act()
+    assert kept(superuser) == []
+
+
+def test_what_requests_wait_for_has_its_statements_prepared(state: Database, superuser: psycopg.Connection[tuple[str]]):
+    prepared = "SELECT count(*) AS n FROM pg_prepared_statements WHERE statement LIKE 'INSERT INTO kept%'"
+    for pipelined, count in ((True, 1), (False, 0)):
+        with state.transaction(pipelined=pipelined) as session:
+            insert(session, 1)
+            assert session.execute(prepared).fetchone() == {"n": count}
