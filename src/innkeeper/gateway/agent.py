@@ -51,7 +51,7 @@ class Agent:
         self._following = Database(settings.database, "following")
         self._telling = Database(settings.database, "telling")
         # A wake that is asked for is asked for again every second while somebody waits: it may be lost with the server.
-        self._waking = Database(settings.database, "waking", durable=False)
+        self._waking = Database(settings.database, "waking", hasty=True)
         self._sleepers = Sleepers(settings, self._waking)
         self._life: Life | None = None
         self._leave = asyncio.Event()

@@ -35,11 +35,15 @@ class Refused(TemporaryError):
 class Database:
     """One connection; statements of different callers take turns."""
 
-    def __init__(self, dsn: str, name: str, *, durable: bool = True) -> None:
-        """``durable`` False: what is committed may be lost with the server, but nobody waits for its disk."""
+    def __init__(self, dsn: str, name: str, *, hasty: bool = False) -> None:
+        """``hasty``: requests wait for it.
+
+        Nobody waits for the server's disk, so what is committed may be lost with it; and statements are planned once,
+        so they are such as find few rows, whatever their values.
+        """
         self._dsn = dsn
         self._name = name
-        self._durable = durable
+        self._hasty = hasty
         self._turn = asyncio.Lock()
         self._connection: _Connection | None = None
 
@@ -81,8 +85,9 @@ class Database:
                         prepare_threshold=0,  # a handful of statements, for as long as the gateway lives
                         application_name=f"innkeeper-gateway {self._name}",
                     )
-                    if not self._durable:
+                    if self._hasty:
                         await self._connection.execute("SET synchronous_commit = off")
+                        await self._connection.execute("SET plan_cache_mode = force_generic_plan")
                 yield self._connection
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             await self.close()
