@@ -112,9 +112,9 @@ class _Found:
 
 def _find(session: Session, workspace_id: str) -> _Found | None:
     """Everything is asked at once, whatever will be decided."""
-    row = leases.find(session, workspace_id)
+    row = leases.ask(session, workspace_id)
     dropped = traffic.drop_wake_requests(session, workspace_id, unless=State.DEACTIVATING.value)
-    leading, kept = routes.find(session, workspace_id), secrets.find(session, workspace_id)
+    leading, kept = routes.ask(session, workspace_id), secrets.ask(session, workspace_id)
     room = lock_room(session, workspace_id)
     (workspace, held), route = row(), leading()
     if workspace is None or route is None:

@@ -36,17 +36,17 @@ def claim(session: Session, *, owner: str, limit: int) -> list[Workspace]:
 
 _LOCKED = sql.SQL("SELECT {}, {} AS answer FROM workspaces WHERE id = %s FOR UPDATE")
 _HELD = sql.SQL("coalesce(lease_until_real_at > clock_timestamp(), false)")
-_FIND = _LOCKED.format(workspaces.COLUMNS, _HELD).as_bytes(None)
+_ASK = _LOCKED.format(workspaces.COLUMNS, _HELD).as_bytes(None)
 _LOOK = _LOCKED.format(workspaces.COLUMNS, sql.SQL("due_real_at IS NOT NULL OR {}").format(_HELD)).as_bytes(None)
 
 
-def find(session: Session, workspace_id: str) -> Later[tuple[Workspace | None, bool]]:
+def ask(session: Session, workspace_id: str) -> Later[tuple[Workspace | None, bool]]:
     """A workspace, locked, and whether a worker holds it."""
-    return _found(session, workspace_id, _FIND)
+    return _found(session, workspace_id, _ASK)
 
 
 def take(session: Session, workspace: Workspace, *, owner: str, **columns: object) -> Later[Workspace]:
-    """Set columns of a workspace, make it due and claim it; nobody held it when ``find`` locked its row."""
+    """Set columns of a workspace, make it due and claim it; nobody held it when ``ask`` locked its row."""
     claimed = {
         "fence": workspace.fence + 1,
         "due_real_at": workspaces.Expression("clock_timestamp()"),

@@ -71,10 +71,10 @@ def purged(session: Session, *, workspace_id: str) -> int:
 
 def by_workspace(session: Session, workspace_id: str) -> Route | None:
     """The workspace's row. Index routes_pkey; gateways' look-up by host: routes_host_unique."""
-    return find(session, workspace_id)()
+    return ask(session, workspace_id)()
 
 
-def find(session: Session, workspace_id: str) -> Later[Route | None]:
+def ask(session: Session, workspace_id: str) -> Later[Route | None]:
     """``by_workspace``, among other questions of a pipeline."""
     asked = session.execute(f"SELECT {_COLUMNS} FROM routes WHERE workspace_id = %s", (workspace_id,))
 

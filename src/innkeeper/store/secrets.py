@@ -13,10 +13,10 @@ def insert(session: Session, *, workspace_id: str, name: str, sealed: bytes, sho
 
 def sealed(session: Session, workspace_id: str) -> dict[str, bytes]:
     """All of a workspace's secrets by name, sealed."""
-    return find(session, workspace_id)()
+    return ask(session, workspace_id)()
 
 
-def find(session: Session, workspace_id: str) -> Later[dict[str, bytes]]:
+def ask(session: Session, workspace_id: str) -> Later[dict[str, bytes]]:
     """``sealed``, among other questions of a pipeline."""
     asked = session.execute("SELECT name, sealed FROM workspace_secrets WHERE workspace_id = %s", (workspace_id,))
     return lambda: {row["name"]: bytes(row["sealed"]) for row in asked.fetchall()}
