@@ -33,17 +33,14 @@ from support.helm import CHART, EVALUATION, helm
 from support.kubernetes import KUBERNETES_VALUES, Pods
 from support.outside import INTERNET, METADATA, PORT, Outside
 from support.pods import PATIENCE, run_pod, running, start_pod
+from support.probing import EVALUATION_IMAGE, NODE, PROBE, await_refused, dialled, early, reached
 from support.tenants import Login, new_database
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-PROBE = "localhost/innkeeper-probe:dev"
-EVALUATION_IMAGE = "localhost/innkeeper-evaluation:dev"
 HOME = "/var/lib/innkeeper"
 RELEASE = "t"
-NODE = "10.244.0.1"
-"""Of the cluster of `make cluster`; its DNS is there too."""
 OURS = {"app.kubernetes.io/part-of": "innkeeper", "app.kubernetes.io/name": "innkeeper"}
 COMPONENTS = {"hub": 8000, "admin": 8000, "worker": 9000, "state": 5432, "pool": 5432, "pool-2": 5432}
 
@@ -99,15 +96,6 @@ def start_tenant(
     host, _, port = addresses.get("pool", "127.0.0.1:5432").rpartition(":")
     runtime.start(spec(ref, app, values={**KUBERNETES_VALUES, "database_host": host, "database_port": port}))
     return ref
-
-
-def dialled(addresses: Mapping[str, str]) -> str:
-    return ",".join(f"{name}={address}" for name, address in addresses.items())
-
-
-def reached(dialled: Mapping[str, Any]) -> set[str]:
-    """What could be reached once every policy was in force."""
-    return {name for name, told in dialled.items() if told["again"]["outcome"] == "connected"}
 
 
 def report_of(pods: Pods, ref: ActivationRef) -> dict[str, Any]:
@@ -178,30 +166,18 @@ def apply_charts_policies(pods: Pods) -> None:
     pods.sandbox.cluster.kubectl("apply", "-n", pods.system_namespace, "-f", "-", input=rendered.stdout)
 
 
-def guarded(around: Surroundings) -> None:
-    """Return once the policies of the product's side bite: a pod of nobody's no longer reaches what it reached."""
-    sandbox = around.pods.sandbox
-    elsewhere = sandbox.namespace(restricted=True)
-    for name in sorted(GUARDED):
-        sandbox.probe(elsewhere, name, "dial", "-want", "refused", around.addresses[name])
-    for name in sorted(GUARDED):
-        assert sandbox.ended(elsewhere, name, timeout=PATIENCE).status.phase == "Succeeded", (
-            f"{name}: {sandbox.log(elsewhere, name)}"
-        )
-
-
 def test_a_tenant_reaches_its_own_database_and_dns_and_nothing_else(around: Surroundings) -> None:
     assert reached(around.control) == set(around.addresses)
-    guarded(around)
+    await_refused(around.pods.sandbox, around.addresses, GUARDED)
     report = around.report(around.start("a"))
-    dialled = report["dialled"]
+    told = report["dialled"]
 
-    assert reached(dialled) == OWN
-    early = {name for name, told in dialled.items() if told["first"]["outcome"] == "connected"} - OWN
-    assert early.isdisjoint(GUARDED), "reached behind a policy of its own"
+    assert reached(told) == OWN
+    window = early(told) - OWN
+    assert window.isdisjoint(GUARDED), "reached behind a policy of its own"
     sys.stdout.write(
-        f"dialled {dialled['metadata']['first']['at_ms']} ms after the program began; "
-        f"reached in the first moments only: {', '.join(sorted(early)) or 'nothing'}\n"
+        f"dialled {told['metadata']['first']['at_ms']} ms after the program began; "
+        f"reached in the first moments only: {', '.join(sorted(window)) or 'nothing'}\n"
     )
     assert report["resolved"]["kubernetes.default.svc.cluster.local"] == ["10.96.0.1"]
     assert isinstance(report["resolved"]["nobody.default.svc.cluster.local"], str)
@@ -216,7 +192,7 @@ def test_a_tenant_reaches_its_own_database_and_dns_and_nothing_else(around: Surr
 
 
 def test_with_egress_to_the_internet_it_reaches_that_too(around: Surroundings, outside: Outside) -> None:
-    guarded(around)
+    await_refused(around.pods.sandbox, around.addresses, GUARDED)
     before = len(outside.seen(INTERNET))
     report = around.report(around.start("i", egress="internet"))
     assert reached(report["dialled"]) == OWN | {"internet"}
