@@ -1,6 +1,11 @@
-"""Each migration on data of the version before, which goes on running on the new schema (invariant I13)."""
+"""Each migration on data of the version before, which goes on running on the new schema (invariant I13).
+
+What holds for all of them is read from the catalogue; what one migration does to rows has a test of its own below.
+"""
 
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -42,6 +47,59 @@ def at(fresh_database: FreshDatabase) -> Callable[[str], Dsns]:
         return dsns
 
     return make
+
+
+REVISIONS = sorted(path.stem[:4] for path in Path(schema.__file__).parent.glob("migrations/versions/*.py"))
+
+_COLUMNS = """
+SELECT c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       a.atthasdef OR a.attidentity <> ''
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped
+"""
+_RIGHTS = """
+SELECT r.rolname || ' may ' || p.what || ' ' || c.relname || '.' || a.attname
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+CROSS JOIN pg_roles r CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS p (what)
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0 AND NOT a.attisdropped
+  AND r.rolname = ANY (%(roles)s) AND has_column_privilege(r.oid, c.oid, a.attnum, p.what)
+UNION ALL
+SELECT r.rolname || ' may delete from ' || c.relname
+FROM pg_class c CROSS JOIN pg_roles r
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')
+  AND r.rolname = ANY (%(roles)s) AND has_table_privilege(r.oid, c.oid, 'DELETE')
+UNION ALL
+SELECT r.rolname || ' may call ' || f.oid::regprocedure::text
+FROM pg_proc f CROSS JOIN pg_roles r
+WHERE f.pronamespace = 'public'::regnamespace AND r.rolname = ANY (%(roles)s)
+  AND has_function_privilege(r.oid, f.oid, 'EXECUTE')
+"""
+
+
+@pytest.mark.parametrize(("before", "after"), list(pairwise(REVISIONS)))
+def test_a_migration_leaves_the_version_before_what_it_uses(at: Callable[[str], Dsns], before: str, after: str):
+    dsns = at(before)
+
+    def look() -> tuple[dict[str, tuple[str, bool, bool]], set[str]]:
+        """Column -> (type, not null, has a default), and what the running processes may do."""
+        with psycopg.connect(dsns.superuser) as connection:
+            columns = connection.execute(_COLUMNS).fetchall()
+            rights = connection.execute(_RIGHTS, {"roles": ["innkeeper_app", "innkeeper_gateway"]}).fetchall()
+        return {name: (kind, needed, filled) for name, kind, needed, filled in columns}, {right for (right,) in rights}
+
+    old, old_rights = look()
+    schema._upgrade(dsns.owner, after)
+    new, new_rights = look()
+    assert len(old) > 100
+    assert old.keys() - new.keys() == set()
+    assert {name for name in old if old[name][0] != new[name][0]} == set()
+    assert {name for name in old if new[name][1] and not old[name][1]} == set(), "not null, and it wrote nulls"
+    assert {name for name in old if old[name][2] and not new[name][2]} == set(), "no default, and it named none"
+    tables = {name.partition(".")[0] for name in old}
+    added = {name: new[name] for name in new.keys() - old.keys() if name.partition(".")[0] in tables}
+    unfilled = {name for name, (_, needed, filled) in added.items() if needed and not filled}
+    assert unfilled == set(), "the version before inserts rows without it"
+    assert old_rights - new_rights == set()
 
 
 def test_activations_of_before_are_on_the_local_cluster(at: Callable[[str], Dsns]):
