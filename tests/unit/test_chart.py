@@ -391,6 +391,7 @@ def test_optional_objects():
         (merge(PRODUCTION, {"mail": {"existingSecret": ""}}), "mail.existingSecret is required"),
         (merge(PRODUCTION, {"hosts": {"hub": "hub.apps.example.com"}}), "must not be below the workspaces' domain"),
         (merge(PRODUCTION, {"instances": [PRODUCTION["instances"][0]] * 2}), "pool-1 is named twice"),
+        (merge(PRODUCTION, {"gatewayApi": {"enabled": True}}), "gatewayApi.parentRefs is required"),
         ({**EVALUATION, "state": {"existingSecret": "mine"}}, "exclude each other"),
         ({**EVALUATION, "domain": "example.com", "public": {"scheme": "http"}}, "works on localhost only"),
     ],
