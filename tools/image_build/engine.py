@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -134,11 +135,26 @@ class Engine:
                 said = self._checked(["buildah", "run", container, "--", "python3", "-c", _FACTS])
             finally:
                 _run(["buildah", "rm", container])
+        elif self.name == "podman":
+            said = self._asked_in_a_build(reference)
         else:
             command = [self.name, "run", "--rm", "--network=none", "--entrypoint=python3", reference, "-c", _FACTS]
             said = self._checked(command)
         version, machine, libc = json.loads(said)
         return (version[0], version[1], version[2]), machine, libc or "no glibc"
+
+    def _asked_in_a_build(self, reference: str) -> str:
+        """What the image's Python says, for podman: where it builds (in a chroot, say), it need not be able to run."""
+        with tempfile.TemporaryDirectory() as context:
+            Path(context, "facts.py").write_text(_FACTS)
+            steps = f"FROM {reference}\nCOPY facts.py /tmp/facts.py\nRUN python3 /tmp/facts.py\n"
+            Path(context, "Dockerfile").write_text(steps)
+            options = ["--pull=never", "--no-cache", "--layers=false", network(self.name, os.environ)]
+            said = self._checked([self.name, "build", *options, context])
+        found = [line for line in said.splitlines() if line.startswith("[")]
+        if len(found) != 1:
+            raise ImagesError(f"{reference} has no python3 that answers: {_last_line(said)}")
+        return found[0]
 
     def save(self, references: Sequence[str], archive: Path) -> None:
         """Write images to one file that containerd, docker and podman can import; what they share is in it once."""
