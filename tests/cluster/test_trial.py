@@ -135,8 +135,8 @@ def test_what_a_killed_trial_left_is_removed_by_a_later_one(pods: Pods):
     api.close()
 
 
-def test_it_needs_no_right_beyond_the_charts_and_is_not_kept_from_it(pods: Pods, tmp_path: Path):
+def test_it_needs_no_right_beyond_the_charts_and_is_not_kept_from_it(sandbox: Sandbox, tmp_path: Path):
     """With the worker's own token: the chart's roles, confined by its admission policy."""
-    account = worker(pods.sandbox, tmp_path)
-    cluster = replace(row(pods.sandbox), access=f"kubeconfig:{account.kubeconfig}")
+    account = worker(sandbox, tmp_path)
+    cluster = replace(row(sandbox), access=f"kubeconfig:{account.kubeconfig}")
     assert outcomes(try_isolation(cluster, image=PYTHON_IMAGE)) == dict.fromkeys(WHAT, True)

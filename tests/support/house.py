@@ -6,7 +6,8 @@ def test_x(house, gateway, customer):          # House over the sample app, a ga
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +28,7 @@ from innkeeper.model.clockwatch import HostClock
 from innkeeper.model.domain import Domain
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import Cluster, Customer, Instance, Operation, Workspace
-from innkeeper.ports import Runtime
+from innkeeper.ports import Runtime, Runtimes
 from innkeeper.store import apps, clock, clusters, instances, leases, operations
 from innkeeper.store import workspaces as workspace_rows
 from innkeeper.store.session import Database
@@ -50,19 +51,26 @@ def pool_instance(pg_server: EmbeddedPostgres, tmp_path: Path) -> Instance:
 @pytest.fixture
 def house(state: Database, pool_instance: Instance, tmp_path: Path) -> Iterator[House]:
     """Everything real; every process it started is gone afterwards."""
-    servers, running = PostgresServers(), LocalClusters(tmp_path)
-    made = House(
+    running = LocalClusters(tmp_path)
+    with house_on(state, running, tmp_path) as made:
+        register(made, pool_instance, appspec.load(SAMPLE))
+        yield made
+        running.halt(grace=0.2)
+
+
+@contextmanager
+def house_on(state: Database, runtimes: Runtimes, folder: Path) -> Generator[House]:
+    """A house that runs its workspaces there; nothing is registered in it yet."""
+    servers = PostgresServers()
+    yield House(
         database=state,
-        runtimes=running,
+        runtimes=runtimes,
         health=HttpHealth(),
         servers=servers,
-        mailer=MailFolder(tmp_path / "mail", sender="innkeeper@localhost"),
-        box=KeyFile.create(tmp_path / "key"),
+        mailer=MailFolder(folder / "mail", sender="innkeeper@localhost"),
+        box=KeyFile.create(folder / "key"),
         domain=Domain("apps.localhost", "http", 8080),
     )
-    register(made, pool_instance, appspec.load(SAMPLE))
-    yield made
-    running.halt(grace=0.2)
     servers.close()
 
 

@@ -15,6 +15,7 @@ from innkeeper.adapters.kubernetes.policy import Peer, Surroundings, make_networ
 from innkeeper.adapters.kubernetes.runtime import KubernetesRuntime
 from innkeeper.model.app import App, Health, Resources
 from innkeeper.model.workspace import ActivationRef
+from support.activations import SERVER
 from support.cluster import Sandbox, TestCluster
 from support.loopback_only import also_reachable
 
@@ -23,6 +24,17 @@ PYTHON_IMAGE = "localhost/innkeeper-python:dev"
 
 KUBERNETES_VALUES = {"database_host": "127.0.0.1", "database_port": "5432", "url": "http://acme.apps.localhost:8080"}
 """Placeholders that must make sense on a cluster: a policy is made from the database's address."""
+
+SERVER_APP = App(
+    "server",
+    "1.0.0",
+    image=PYTHON_IMAGE,
+    args=("python3", "-ISu", "-c", SERVER),
+    health=Health("/healthz", 60.0),
+    env={"PORT": "{port}", "HOST": "{host}"},
+    connections=2,
+)
+"""Answers every request with 200, and needs no database."""
 
 CLUSTER = "here"
 REF = ActivationRef("a1b2c3", 7)

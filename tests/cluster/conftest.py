@@ -1,0 +1,58 @@
+"""A house whose activations are pods: for the tests of this folder that take a workspace through its life there."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
+from innkeeper.control.house import House
+from innkeeper.model.workspace import Cluster, Customer, Instance, Workspace
+from innkeeper.store.session import Database
+from support import house as h
+from support.cluster_site import PodsThere
+from support.clusters import OneRuntime
+from support.kubernetes import SERVER_APP, Pods
+from support.kubernetes_house import assert_whole, settle
+from support.site import Site
+from support.state import Dsns
+from support.table_gateway import TableGateway
+
+
+@pytest.fixture
+def row(pods: Pods) -> Cluster:
+    """The cluster's, by which any worker finds it."""
+    access = f"kubeconfig:{pods.sandbox.cluster.kubeconfig}"
+    return replace(h.CLUSTER, name=pods.cluster, kind="kubernetes", access=access)
+
+
+@pytest.fixture
+def house(state: Database, pool_instance: Instance, pods: Pods, row: Cluster, tmp_path: Path) -> Iterator[House]:
+    with h.house_on(state, OneRuntime(pods.runtime()), tmp_path) as made:
+        h.register(made, pool_instance, SERVER_APP, row)
+        yield made
+
+
+@pytest.fixture
+def acme(house: House, gateway: TableGateway, customer: Customer) -> Workspace:
+    """Awake."""
+    operation = h.create(house, "acme", customer)
+    h.drive(house, until=lambda: h.operation(house, operation.id).state == "done", timeout=60)
+    return h.read(house, "acme")
+
+
+@pytest.fixture
+def site(state_dsns: Dsns, pg_server: EmbeddedPostgres, pods: Pods) -> Site:
+    return Site(state_dsns.superuser, pg_server.dsn(), PodsThere(pods))
+
+
+@pytest.fixture
+def whole(house: House, site: Site, pods: Pods) -> Callable[[], None]:
+    """Call it after a fault: all comes to rest, the invariants hold (I1 and I7 above all), and nothing has drifted."""
+
+    def settled() -> None:
+        settle(house)
+        assert_whole(house, site, pods)
+
+    return settled
