@@ -92,7 +92,7 @@ def test_after_48_hours_without_traffic_it_is_deactivated_and_the_next_request_w
     assert (asleep["state"], asleep["pid"], asleep["generation"]) == ("deactivated", None, 1)
     assert not process.is_running()
     assert stack.awake_processes("plain") == []
-    assert asleep["id"] not in routes_of_haproxy(stack, "routes.map")
+    assert asleep["id"] not in routes_of_haproxy(stack, "hosts.map")
     assert (can_log_in(stack, "plain"), sessions(stack, "plain")) == (False, 0)
     # The data are there, and the role cannot get at them.
     assert stack.pool_rows("SELECT value FROM counter WHERE name = 'count'", database=role_of(stack, "plain")) == [(3,)]

@@ -101,7 +101,7 @@ def test_until_then_it_follows_the_route_table(told: Callable[..., Gateway]):
         leave(front)
         version = front.withdraw(site)
         front.publish(site, new, generation=2)
-        eventually(lambda: f"|{new.port}" in front.runtime("show map routes.map"))
+        eventually(lambda: f"|{new.port:05}|" in front.runtime("show map hosts.map"))
         assert ask(one, site.host).text == "shop, elsewhere"
         # What it withdraws now it does not acknowledge: nothing is stopped before it has said what it counted.
         assert not front.acknowledged(version)

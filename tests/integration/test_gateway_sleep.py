@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from innkeeper.gateway.haproxy import HaproxyAwayError
+from innkeeper.gateway.held import Held
 from innkeeper.gateway.mirror import ask_own_haproxy
 from support.gateway import SECRET, Gateway, Site
 from support.small_app import SmallApp
@@ -31,10 +32,10 @@ def stream(front: Gateway, site: Site, app: SmallApp):
 
 def test_after_the_acknowledgement_the_map_has_no_route_and_requests_are_held(front: Gateway):
     site, app = front.awake("shop")
-    assert "shop.1 127.0.0.1" in front.runtime("show map routes.map")
+    assert "|shop.1" in front.runtime("show map hosts.map")
     version = front.withdraw(site)
     front.settled(version)
-    assert "shop" not in front.runtime("show map routes.map") + front.runtime("show map hosts.map")
+    assert "shop" not in front.runtime("show map hosts.map")
     eventually(lambda: front.drained(site, version))
     before = len(app.seen)
     with front.connect() as sock:
@@ -56,17 +57,18 @@ def test_the_agents_own_question_sees_what_a_request_would_meet_and_is_none(fron
         hosts = [awake.host, asleep.host, awake.host]
         return asyncio.run(ask_own_haproxy(hosts, secret=secret, nonce=nonce, path=path))
 
-    assert ask(nonce) == [f"127.0.0.1|{app.port}", "", f"127.0.0.1|{app.port}"]
+    route = Held(awake.host, "127.0.0.1", app.port, "shop.1").text
+    assert ask(nonce) == [route, "", route]
     front.read_counters()
     assert front.counted(awake) == (0, 0, 0)
     assert app.seen == []
     assert front.rows("SELECT 1 FROM wake_requests") == []
     with pytest.raises(HaproxyAwayError, match="another life"):
         ask("another")
-    # Control: without the secret it is a request like any other.
+    # Without the secret that door is shut.
     with pytest.raises(HaproxyAwayError, match="another life"):
         ask(nonce, "not-the-secret-at-all")
-    assert len(app.seen) == 1
+    assert app.seen == []
 
 
 def test_what_haproxy_does_not_obey_is_not_acknowledged(front: Gateway):
@@ -76,12 +78,12 @@ def test_what_haproxy_does_not_obey_is_not_acknowledged(front: Gateway):
     front.settled(front.publish(site, app))
     assert "not what the agent thought" not in front.log("agent.log")
     # Behind the agent's back the map changes.
-    front.runtime("del map routes.map shop.1")
+    front.runtime(f"del map hosts.map {site.host}")
     withdrawn = front.withdraw(site)
     eventually(lambda: "not what the agent thought" in front.log("agent.log"))
     # It read everything anew and got there.
     front.settled(withdrawn)
-    assert "shop" not in front.runtime("show map routes.map")
+    assert "shop" not in front.runtime("show map hosts.map")
 
 
 def test_a_drain_waits_for_a_download_and_an_upgrade(front: Gateway):
@@ -202,4 +204,4 @@ def test_many_changes_at_once_are_all_acknowledged(front: Gateway):
     assert {front.get(site).text for site in sites[::30]} == {"all"}
     front.settled(max(front.withdraw(site) for site in sites[:-1]))
     eventually(lambda: all(front.drained(site, 0) for site in sites[:-1]))
-    assert front.runtime("show map routes.map").count("0x") == 1
+    assert front.runtime("show map hosts.map").count("0x") == 1

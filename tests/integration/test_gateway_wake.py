@@ -29,7 +29,7 @@ def wait_until_asked(front: Gateway, site: Site) -> None:
 
 def waiting_streams(front: Gateway) -> int:
     """Requests HAProxy holds in its Lua wait."""
-    return front.runtime("show sess").count("be=waking")
+    return front.runtime("show sess").count("be=careful")
 
 
 @contextmanager

@@ -84,6 +84,10 @@ class Gateway:
 
     def start_haproxy(self) -> None:
         write_config(self.settings)
+        self.run_haproxy()
+
+    def run_haproxy(self) -> None:
+        """On the configuration as it lies there."""
         self.haproxy = self._spawn(haproxy_command(self.settings), "haproxy.log")
         eventually(lambda: self.listening() or self.haproxy_failed())
 
@@ -156,14 +160,14 @@ class Gateway:
             routes.insert(session, workspace_id=name, host=site.host, idle=idle)
         return site
 
-    def app(self, name: str, *, port: int = 0) -> SmallApp:
-        app = SmallApp(name, port=port)
+    def app(self, name: str, *, ip: str = "127.0.0.1", port: int = 0) -> SmallApp:
+        app = SmallApp(name, ip=ip, port=port)
         self.apps.append(app)
         return app
 
     def publish(self, site: Site, app: SmallApp, generation: int = 1) -> int:
         with self.state.transaction() as session:
-            address = Address("127.0.0.1", app.port)
+            address = Address(app.ip, app.port)
             return routes.publish(session, workspace_id=site.id, generation=generation, address=address)()
 
     def withdraw(self, site: Site, *, close_in: timedelta | None = None) -> int:

@@ -3,7 +3,7 @@
 | path      | answer                                                                              |
 |-----------|-------------------------------------------------------------------------------|
 | /         | its name                                                                            |
-| /echo     | JSON: name, method, path, headers, length and SHA-256 of the body                    |
+| /echo...  | JSON: name, method, path, headers, length and SHA-256 of the body                    |
 | /count    | counts the X-Id header, then its name                                               |
 | /stream   | one line, and further ones as `app.send` is called; ends with `app.finish`          |
 | /cookies  | the Set-Cookie values given in `app.cookies`                                        |
@@ -13,20 +13,22 @@
 import hashlib
 import json
 import queue
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 class SmallApp:
-    def __init__(self, name: str, *, port: int = 0) -> None:
+    def __init__(self, name: str, *, ip: str = "127.0.0.1", port: int = 0) -> None:
         self.name = name
+        self.ip = ip
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.counts: dict[str, int] = {}
         self.cookies: list[str] = []
         self.lines: queue.Queue[bytes | None] = queue.Queue()
         self.lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", port), _Handler)
+        self._server = (_Server6 if ":" in ip else _Server)((ip, port), _Handler)
         self._server.app = self
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -73,6 +75,10 @@ class _Server(ThreadingHTTPServer):
         """A client that left is what some tests are about."""
 
 
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride] - http.server types it too widely
@@ -93,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._upgrade()
             return
         body = self._body()
-        if route == "/echo":
+        if route.startswith("/echo"):
             self._reply(
                 json.dumps(
                     {

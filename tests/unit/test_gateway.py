@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from innkeeper.gateway import pages
 from innkeeper.gateway.config import agent_command, haproxy_command, write_config
 from innkeeper.gateway.haproxy import Counters, map_entries, map_value, quote, streams_to
+from innkeeper.gateway.held import Held
 from innkeeper.gateway.journal import Journal, Withdrawal
-from innkeeper.gateway.readings import changes
-from innkeeper.gateway.routes import Held, is_probe, plan, policy
+from innkeeper.gateway.readings import by_workspace, changes
+from innkeeper.gateway.routes import is_probe, plan, policy
 from innkeeper.gateway.settings import GatewaySettings, split_address
 from innkeeper.gateway.statements import RouteRow
 
-HELD = Held("a.apps.localhost", "a.1", "127.0.0.1|5000")
+HELD = Held("a.apps.localhost", "127.0.0.1", 5000, "a.1")
+TEXT = f"7f000001|05000|{'0' * 16}|a.1"
 
 
 def row(status: str, *, generation: int = 1, port: int | None = 5000, **more: object) -> RouteRow:
@@ -38,11 +40,23 @@ def decide(*rows: RouteRow, held: dict[str, Held] | None = None):
     return plan(rows, held=held or {}, policies=(), static=("hub.localhost",))
 
 
-def test_an_awakening_adds_the_route_before_the_host():
-    assert decide(row("awake")).awaken == [
-        "add map routes.map a.1 127.0.0.1|5000",
-        "add map hosts.map a.apps.localhost a.1",
-    ]
+def test_an_awakening_is_one_entry():
+    assert decide(row("awake")).awaken == [f"add map hosts.map a.apps.localhost {TEXT}"]
+    sixth = decide(row("awake", ip="0:0::1")).awaken
+    assert sixth == [f"add map hosts6.map a.apps.localhost ::1|05000|{'0' * 16}|a.1"]
+
+
+@pytest.mark.parametrize(
+    ("ip", "map_"), [("10.1.2.255", "hosts.map"), ("::1", "hosts6.map"), ("fd00::7", "hosts6.map")]
+)
+@pytest.mark.parametrize("rules", ["", "0123456789abcdef"])
+def test_what_is_written_is_read_back(ip: str, map_: str, rules: str):
+    held = Held("a.apps.localhost", ip, 80, "a-b.12", rules)
+    assert Held.read(held.host, held.text) == held
+    assert held.map == map_
+    # The places at which HAProxy cuts it.
+    if map_ == "hosts.map":
+        assert (held.text[9:14], held.text[32:]) == ("00080", "a-b.12")
 
 
 def test_the_same_route_again_is_nothing():
@@ -50,18 +64,24 @@ def test_the_same_route_again_is_nothing():
     assert (decided.awaken, decided.withdraw, decided.taken) == ([], [], {})
 
 
-def test_another_route_deletes_first_because_add_map_would_make_a_second_entry():
+def test_another_route_takes_the_place_of_the_old_one_without_a_moment_between():
     decided = decide(row("awake", generation=2, port=5001), held={"a": HELD})
-    assert decided.awaken[:2] == ["del map hosts.map a.apps.localhost", "del map routes.map a.1"]
-    assert decided.awaken[2] == "add map routes.map a.2 127.0.0.1|5001"
+    assert decided.awaken == [f"set map hosts.map a.apps.localhost 7f000001|05001|{'0' * 16}|a.2"]
     assert decided.taken == {"a": HELD}
 
 
+@pytest.mark.parametrize("other", [{"host": "b.apps.localhost"}, {"ip": "::1"}])
+def test_another_key_or_map_deletes_first_because_the_old_entry_would_stay(other: dict[str, Any]):
+    decided = decide(row("awake", **other), held={"a": HELD})
+    assert decided.awaken[0] == "del map hosts.map a.apps.localhost"
+    assert [command.split()[0] for command in decided.awaken] == ["del", "add"]
+
+
 @pytest.mark.parametrize("status", ["asleep", "refused", "purged"])
-def test_a_withdrawal_deletes_the_host_before_the_route(status: str):
+def test_a_withdrawal_deletes_the_entry(status: str):
     assert decide(row(status)).withdraw == []
     decided = decide(row(status), held={"a": HELD})
-    assert decided.withdraw == ["del map hosts.map a.apps.localhost", "del map routes.map a.1"]
+    assert decided.withdraw == ["del map hosts.map a.apps.localhost"]
     assert decided.held == {"a": None}
 
 
@@ -138,6 +158,11 @@ def test_readings_add_up_to_the_counter(steps: list[list[int]]):
             total = Counters(total.requests + row_.requests, total.bytes + row_.bytes, 0)
         before = now
     assert total == before.get("a", total)
+
+
+def test_a_workspace_is_the_sum_of_its_activations():
+    changed = {"a.1": Counters(1, 10, 2), "a.2": Counters(3, 5, 1), "b.1": Counters(0, 0, 0)}
+    assert by_workspace(changed) == {"a": Counters(4, 15, 3), "b": Counters(0, 0, 0)}
 
 
 def test_a_journal_is_valid_for_one_life_of_haproxy(tmp_path: Path):
@@ -228,9 +253,9 @@ def test_what_is_written_is_private_complete_and_read_back(tmp_path: Path):
     for command in (haproxy_command(made), agent_command(made)):
         assert "canary" not in " ".join(command)
     # Yesterday's routes must not come back with HAProxy.
-    (directory / "routes.map").write_text("a.1 127.0.0.1|5000\n")
+    (directory / "hosts.map").write_text(f"a.apps.localhost {TEXT}\n")
     write_config(made)
-    assert (directory / "routes.map").read_text() == ""
+    assert (directory / "hosts.map").read_text() == ""
 
 
 def test_pages_ask_nobody_else_and_escape_what_they_show():

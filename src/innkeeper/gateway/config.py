@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from innkeeper.gateway import pages
+from innkeeper.gateway.held import FORMAT, HOST_MAPS
 from innkeeper.gateway.settings import GatewaySettings, is_named
 from innkeeper.model.errors import PermanentError
 
@@ -19,7 +20,11 @@ CONFIGURATION = "haproxy.cfg"
 AGENT_SETTINGS = "agent.json"
 STATIC = "static_"
 """Begins the names of backends that are no workspaces: hub, admin API, mail."""
-MAPS = ("hosts.map", "routes.map", "probe-paths.map", "probe-words.map", "probe-agents.map")
+MAPS = (*HOST_MAPS, "probe-paths.map", "probe-words.map", "probe-agents.map")
+CAREFUL_URLS = (*(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "/#"), "/.innkeeper/")
+"""How URIs begin that must go the careful way before any workspace has a probe path: all that are no plain path (no URI
+begins with # for HAProxy's parser), and our own."""
+
 _RESOLVERS = """\
 # Names of Services. What was found stays in use while DNS is away.
 resolvers cluster
@@ -48,6 +53,7 @@ def write_config(settings: GatewaySettings) -> Path:
     directory.chmod(0o700)
     for name in MAPS:
         _write(directory / name, "")
+    _write(directory / "careful-urls.map", "".join(f"{begin} 1\n" for begin in CAREFUL_URLS))
     _write(directory / "static.map", "".join(f"{host} {_backend(host)}\n" for host in settings.static))
     for status in ERRORS:
         _write(directory / f"{status}.http", pages.error_file(status))
@@ -91,7 +97,7 @@ def _haproxy_values(settings: GatewaySettings) -> dict[str, str]:
     binds = [f"  bind {address} proto h1" for address in settings.listen]
     proto = f"http-request set-header X-Forwarded-Proto {settings.scheme}"
     static = [
-        f"backend {_backend(host)}\n  {proto}\n  server it {_server(address)}\n"
+        f"backend {_backend(host)} from careful\n  {proto}\n  server it {_server(address)}\n"
         for host, address in settings.static.items()
     ]
     named = any(is_named(address) for address in settings.static.values())
@@ -102,6 +108,7 @@ def _haproxy_values(settings: GatewaySettings) -> dict[str, str]:
         "BINDS": "\n".join(binds),
         "STATIC": "\n".join([_RESOLVERS, *static] if named else static),
         "SECRET": settings.probe_secret,
+        "FORMAT": str(FORMAT),
         "PROTO": settings.scheme,
     }
 

@@ -10,8 +10,9 @@ import logging
 from innkeeper.gateway import statements
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.haproxy import Haproxy, HaproxyAwayError, map_entries
+from innkeeper.gateway.held import HOST_MAPS, Held, workspace_of
 from innkeeper.gateway.proof import Prover
-from innkeeper.gateway.routes import Held, Plan, plan, withdrawal, workspace_of
+from innkeeper.gateway.routes import Plan, plan, withdrawal
 from innkeeper.gateway.settings import GatewaySettings
 from innkeeper.gateway.sleepers import Sleepers
 from innkeeper.gateway.statements import Snapshot
@@ -22,6 +23,8 @@ LOOK_EVERY = 2.0
 
 NEWEST = 1_000
 """Changes reported drained at the start: a withdrawal from before this gateway may still be waited for."""
+
+_PROBES = ("probe-paths.map", "probe-agents.map")
 
 log = logging.getLogger("innkeeper.gateway.follower")
 
@@ -84,23 +87,13 @@ class Follower:
 
     async def _adopt(self) -> None:
         """What HAProxy holds already, from an agent before this one."""
-        hosts, routes, paths, agents = await self._haproxy.run(
-            *(f"show map {name}" for name in ("hosts.map", "routes.map", "probe-paths.map", "probe-agents.map"))
-        )
-        activations = map_entries(routes)
-        broken = set(activations)
-        for host, activation in map_entries(hosts).items():
-            route = activations.get(activation)
-            if route is not None:
-                self._held[workspace_of(activation)] = Held(host, activation, route)
+        answers = await self._haproxy.run(*(f"show map {name}" for name in (*HOST_MAPS, *_PROBES)))
+        *hosts, paths, agents = answers
+        for entries in hosts:
+            for host, text in map_entries(entries).items():
+                held = Held.read(host, text)
+                self._held[workspace_of(held.activation)] = held
                 self._sleepers.awake(host)
-                broken.discard(activation)
-            else:
-                # Nobody's doing; without a route the host means nothing.
-                await self._haproxy.run(f"del map hosts.map {host}")
-        # Its agent died between the two entries.
-        for activation in broken:
-            await self._haproxy.run(f"del map routes.map {activation}")
         # Those in use; a policy that nobody uses now is written anew with the next route that does.
         if paths or agents:
             used = {held.policy for held in self._held.values()}
@@ -137,7 +130,7 @@ class Follower:
         for workspace in self._held.keys() - {row.workspace_id for row in snapshot.rows}:
             held = self._held[workspace]
             log.error("HAProxy held a route of workspace %s, which the route table does not know: removed", workspace)
-            decided.withdraw += withdrawal(held)
+            decided.withdraw.append(withdrawal(held))
             decided.held[workspace] = None
 
     async def _run(self, decided: Plan) -> None:

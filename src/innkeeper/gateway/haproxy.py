@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from innkeeper.gateway.held import FORMAT
 from innkeeper.model.errors import TemporaryError
 
 PROMPT = b"\n> "
@@ -17,6 +18,9 @@ BATCH = 200
 
 TIMEOUT = 10.0
 """Seconds for one batch. HAProxy answers in microseconds; only a stopped process takes longer."""
+
+TABLES = ("activity", "probing")
+"""Each request to an activation is in progress in one of them."""
 
 _KEY = re.compile(r"\bkey=(\S+)")
 _FIELD = re.compile(r"\b(http_req_cnt|conn_cur|bytes_in_cnt|bytes_out_cnt)=(\d+)")
@@ -29,7 +33,7 @@ class HaproxyAwayError(TemporaryError):
 
 
 class Counters(NamedTuple):
-    """One workspace's row of the table: cumulative requests and bytes, and streams open now."""
+    """One activation's row of the table: cumulative requests and bytes, and streams open now."""
 
     requests: int
     bytes: int
@@ -73,12 +77,19 @@ class Haproxy:
         return answers
 
     async def boot(self) -> Boot:
-        """Which life this is: process id, start time, and the nonce it drew when it started."""
-        info, nonce = await self.run("show info", "get var proc.boot")
+        """Which life this is: process id, start time, and the nonce it drew when it started.
+
+        ``HaproxyAwayError`` for one that runs with another format's configuration: its maps and tables would be
+        misread, so it is left alone, serves on what it holds, and is neither registered nor told anything.
+        """
+        info, nonce, written = await self.run("show info", "get var proc.boot", "get var proc.format")
         facts = dict(line.split(": ", 1) for line in info.splitlines() if ": " in line)
         found = re.search(r"value=<([0-9a-f-]{36})>", nonce)
-        if found is None:
-            raise HaproxyAwayError("HAProxy runs with a configuration that is not ours: restart the gateway")
+        if found is None or f"value=<{FORMAT}>" not in written:
+            raise HaproxyAwayError(
+                "HAProxy runs with a configuration of another version, so this agent leaves it alone:"
+                " restart the whole gateway"
+            )
         return Boot(id=f"{facts['Pid']}-{facts['Start_time_sec']}-{found[1][:8]}", nonce=found[1])
 
     def close(self) -> None:
@@ -116,7 +127,7 @@ def quote(word: str) -> str:
 
 
 def counters(table: str) -> Iterator[tuple[str, Counters]]:
-    """Rows of ``show table workspaces``."""
+    """Rows of ``show table activity``, by activation."""
     for line in table.splitlines():
         key = _KEY.search(line)
         if key:
@@ -125,8 +136,13 @@ def counters(table: str) -> Iterator[tuple[str, Counters]]:
             yield key[1], Counters(found["http_req_cnt"], sent, found["conn_cur"])
 
 
+def look_at_open(activation: str) -> list[str]:
+    """The commands whose answers ``open_now`` adds up: its requests, and the probes among them."""
+    return [f"show table {table} key {activation}" for table in TABLES]
+
+
 def open_now(table: str) -> int:
-    """Streams in one answer of ``show table flight key ...``: none if there is no row."""
+    """Streams in one answer of ``show table ...``: none if there is no row."""
     return sum(int(value) for name, value in _FIELD.findall(table) if name == "conn_cur")
 
 

@@ -14,7 +14,8 @@ from innkeeper.gateway import statements
 from innkeeper.gateway.config import STATIC
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.follower import Follower
-from innkeeper.gateway.haproxy import Boot, Haproxy, HaproxyAwayError, open_now, sessions_now, streams_to
+from innkeeper.gateway.haproxy import TABLES, Boot, Haproxy, HaproxyAwayError, open_now, sessions_now, streams_to
+from innkeeper.gateway.held import HOST_MAPS
 from innkeeper.gateway.journal import Journal
 from innkeeper.gateway.proof import Prover
 from innkeeper.gateway.readings import Reader
@@ -100,7 +101,7 @@ class Life:
             await haproxy.run("shutdown frontend gateway")
             await self._linger(haproxy)
             self._sleepers.leave()
-            await haproxy.run("clear map hosts.map", "clear map routes.map", "show tasks")
+            await haproxy.run(*(f"clear map {name}" for name in HOST_MAPS), "show tasks")
             if not await _until(lambda: _is_quiet(haproxy), self._settings.leave_grace):
                 listing = (await haproxy.run("show sess all"))[0]
                 await haproxy.run(*(f"shutdown session {stream}" for stream in streams_to(listing, None)))
@@ -115,8 +116,7 @@ class Life:
     async def _linger(self, haproxy: Haproxy) -> None:
         """Serve on whoever has a connection, by the table as it changes, until nobody has one or it takes too long.
 
-        Nothing is acknowledged meanwhile (proofs ask by the frontend, which is shut), so what is withdrawn is stopped
-        only after the final counters.
+        Nothing is proved or acknowledged meanwhile, so what is withdrawn is stopped only after the final counters.
         """
         self.follower = Follower(
             self._settings,
@@ -179,9 +179,11 @@ async def _is_deserted(haproxy: Haproxy) -> bool:
 
 async def _is_quiet(haproxy: Haproxy) -> bool:
     """Whether no request to a workspace is left, nor one to hub, admin API or mail."""
-    flight, backends = await haproxy.run("show table flight data.conn_cur gt 0", "show stat -1 2 -1")
+    *tables, backends = await haproxy.run(
+        *(f"show table {name} data.conn_cur gt 0" for name in TABLES), "show stat -1 2 -1"
+    )
     others = sum(open_ for name, open_ in sessions_now(backends).items() if name.startswith(STATIC))
-    return not open_now(flight) and not others
+    return not any(map(open_now, tables)) and not others
 
 
 async def _until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:

@@ -1,7 +1,7 @@
 """Asks the agent's own HAProxy what it would do with a request for a host: neither traffic nor a wake.
 
-The question goes through the customers' frontend by a door of its own (``self.sock``), with a secret header; the
-answer names the life of HAProxy that gave it.
+The question is an HTTP request on a door of its own (``self.sock``), with a secret header, and meets the same look-up
+in the same maps as a customer's; the answer names the life of HAProxy that gave it.
 """
 
 import asyncio

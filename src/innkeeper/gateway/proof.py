@@ -1,8 +1,10 @@
 """Proves that HAProxy does what the route table says, acknowledges it, and follows withdrawn streams to their end.
 
 Acknowledgement of version v: every change up to v is in the maps, all threads have passed a safe point since
-(``show tasks`` stops them), the maps were read back, and HAProxy itself, asked by its own frontend, has no route for
-what was withdrawn. A later change of the same workspace supersedes an earlier one: its own proof follows.
+(``show tasks`` stops them), the maps were read back, and HAProxy itself, asked over HTTP, has no route for what was
+withdrawn. A request looks its route up and is counted without a pause in between, so a thread at a safe point has none
+that looked and is not yet counted. A later change of the same workspace supersedes an earlier one: its own proof
+follows.
 
 Drain: no stream of the withdrawn activation is left; then a whole reading of the counters is committed; then the
 drain is reported with that reading's number.
@@ -17,11 +19,12 @@ from typing import TypeVar
 
 from innkeeper.gateway import statements
 from innkeeper.gateway.database import Database
-from innkeeper.gateway.haproxy import Haproxy, HaproxyAwayError, map_value, open_now, streams_to
+from innkeeper.gateway.haproxy import Haproxy, HaproxyAwayError, look_at_open, map_value, open_now, streams_to
+from innkeeper.gateway.held import HOST_MAPS, Held
 from innkeeper.gateway.journal import Journal, Withdrawal
 from innkeeper.gateway.mirror import ask_own_haproxy
 from innkeeper.gateway.readings import Reader, next_number
-from innkeeper.gateway.routes import Held, activation
+from innkeeper.gateway.routes import activation
 from innkeeper.gateway.settings import GatewaySettings
 from innkeeper.gateway.statements import Member, RouteRow
 from innkeeper.model.errors import TemporaryError
@@ -40,20 +43,12 @@ log = logging.getLogger("innkeeper.gateway.proof")
 
 @dataclass(slots=True)
 class Task:
-    """One batch to be proved. ``gone``: what must have no route, ``there``: what must be held; by workspace."""
+    """One batch to be proved. ``gone``: hosts that must lead nowhere, ``there``: what must be held; by workspace."""
 
     version: int
-    gone: dict[str, "_Gone"] = field(default_factory=dict[str, "_Gone"])
+    gone: dict[str, set[str]] = field(default_factory=dict[str, "set[str]"])
     there: dict[str, Held] = field(default_factory=dict[str, Held])
     withdrawn: list[tuple[Withdrawal, float | None]] = field(default_factory=list["tuple[Withdrawal, float | None]"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Gone:
-    """A host that leads nowhere, and the activations whose routes it had."""
-
-    host: str
-    activations: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -108,8 +103,9 @@ class Prover:
                 self._drains.pop(row.workspace_id, None)
                 self._journal.drained(row.workspace_id, version)
             elif row.status != "awake":
-                withdrawal = self._withdrawal(row, taken.get(row.workspace_id))
-                task.gone[row.workspace_id] = _Gone(row.host, withdrawal.activations)
+                before = taken.get(row.workspace_id)
+                withdrawal = self._withdrawal(row, before)
+                task.gone[row.workspace_id] = {row.host} if before is None else {row.host, before.host}
                 self._journal.withdrawn(withdrawal)
                 task.withdrawn.append((withdrawal, None if row.close_in is None else now + row.close_in))
         for workspace in (*task.there, *task.gone):
@@ -141,16 +137,20 @@ class Prover:
     async def _prove(self, task: Task) -> None:
         # All threads stop once: no request that looked before the change has still to be counted.
         await self._haproxy.run("show tasks")
-        wanted: list[tuple[str, str, str | None]] = [(w, held.activation, held.route) for w, held in task.there.items()]
-        wanted += [(w, key, None) for w, gone in task.gone.items() for key in gone.activations]
-        answers = await self._haproxy.run(*(f"get map routes.map {key}" for _, key, _ in wanted))
-        for (workspace, key, route), answer in zip(wanted, answers, strict=True):
-            if map_value(answer) != route and self._current(workspace, task):
-                message = f"{key}: HAProxy's map says {map_value(answer)!r}, not {route!r}"
+        wanted = [(workspace, held.host, held) for workspace, held in task.there.items()]
+        wanted += [(workspace, host, None) for workspace, hosts in task.gone.items() for host in hosts]
+        asked = [(workspace, name, host, held) for workspace, host, held in wanted for name in HOST_MAPS]
+        answers = await self._haproxy.run(*(f"get map {name} {host}" for _, name, host, _ in asked))
+        for (workspace, name, host, held), answer in zip(asked, answers, strict=True):
+            text = held.text if held is not None and held.map == name else None
+            if map_value(answer) != text and self._current(workspace, task):
+                message = f"{host}: HAProxy's {name} says {map_value(answer)!r}, not {text!r}"
                 raise HaproxyAwayError(message)
-        asked = {workspace: gone.host for workspace, gone in task.gone.items() if self._current(workspace, task)}
-        routes = await ask_own_haproxy(list(asked.values()), secret=self._settings.probe_secret, nonce=self._nonce)
-        for (workspace, host), route in zip(asked.items(), routes, strict=True):
+        gone = [(w, host) for w, hosts in task.gone.items() if self._current(w, task) for host in hosts]
+        routes = await ask_own_haproxy(
+            [host for _, host in gone], secret=self._settings.probe_secret, nonce=self._nonce
+        )
+        for (workspace, host), route in zip(gone, routes, strict=True):
             if route and self._current(workspace, task):
                 message = f"workspace {workspace}: HAProxy still sends {host} to {route!r}"
                 raise HaproxyAwayError(message)
@@ -212,10 +212,10 @@ class Prover:
                     continue
 
     async def _look(self, due: Sequence[_Drain]) -> None:
-        keys = [(drain, key) for drain in due for key in drain.what.activations]
-        answers = await self._haproxy.run(*(f"show table flight key {key}" for _, key in keys))
+        looks = [(drain, look) for drain in due for key in drain.what.activations for look in look_at_open(key)]
+        answers = await self._haproxy.run(*(look for _, look in looks))
         streams = {drain.what.workspace_id: 0 for drain in due}
-        for (drain, _), answer in zip(keys, answers, strict=True):
+        for (drain, _), answer in zip(looks, answers, strict=True):
             streams[drain.what.workspace_id] += open_now(answer)
         now = time.monotonic()
         ended = [drain for drain in due if not streams[drain.what.workspace_id]]

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from innkeeper.gateway import statements
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.haproxy import Counters, Haproxy, HaproxyAwayError, counters, fullness, map_entries
+from innkeeper.gateway.held import HOST_MAPS, Held, workspace_of
 from innkeeper.gateway.journal import Journal
-from innkeeper.gateway.routes import workspace_of
 from innkeeper.gateway.statements import Member
 from innkeeper.model.errors import TemporaryError
 
@@ -51,6 +51,15 @@ def changes(before: Mapping[str, Counters], now: Mapping[str, Counters]) -> dict
     for key, old in before.items():
         if old.open and key not in now:
             found[key] = Counters(0, 0, 0)
+    return found
+
+
+def by_workspace(changed: Mapping[str, Counters]) -> dict[str, Counters]:
+    """The sum over a workspace's activations. Whatever has streams open is in ``changed``, so theirs add up as well."""
+    found: dict[str, Counters] = {}
+    for activation, row in changed.items():
+        workspace = workspace_of(activation)
+        found[workspace] = Counters(*map(sum, zip(found.get(workspace, Counters(0, 0, 0)), row, strict=True)))
     return found
 
 
@@ -118,15 +127,16 @@ class Reader:
     async def read(self, *, final: bool = False) -> int:
         """One whole reading, committed. Its times are from before the look, so it claims no moment it did not see."""
         stamps = await statements.stamp(self._database)
-        table = (await self._haproxy.run("show table workspaces"))[0]
+        table = (await self._haproxy.run("show table activity"))[0]
         now = dict(counters(table))
         changed = changes(self._journal.counters, now)
+        counted = by_workspace(changed)
         if fullness(table) > FULL:
             log.error("the table of counters is nearly full, so everybody counts as busy: raise table_entries")
-            changed = dict.fromkeys(await self._routed(), Counters(0, 0, 0)) | changed
+            counted = dict.fromkeys(await self._routed(), Counters(0, 0, 0)) | counted
         number = next_number()
         await statements.insert_reading(
-            self._database, self._member, read_no=number, stamps=stamps, changed=changed, final=final
+            self._database, self._member, read_no=number, stamps=stamps, changed=counted, final=final
         )
         gone = self._journal.counters.keys() - now.keys()
         if changed or gone:
@@ -136,6 +146,7 @@ class Reader:
 
     async def _routed(self) -> set[str]:
         """Who may have had requests since the reading before: who has a route, and whose withdrawal still drains."""
-        routes = (await self._haproxy.run("show map routes.map"))[0]
-        awake = map(workspace_of, map_entries(routes))
+        answers = await self._haproxy.run(*(f"show map {name}" for name in HOST_MAPS))
+        held = [Held.read(host, text) for answer in answers for host, text in map_entries(answer).items()]
+        awake = (workspace_of(one.activation) for one in held)
         return {*awake, *(withdrawal.workspace_id for withdrawal in self._journal.withdrawals.values())}

@@ -2,14 +2,14 @@
 
 | row                       | held by HAProxy     | commands                                                       |
 |---------------------------|---------------------|----------------------------------------------------------------|
-| awake                     | nothing             | policy if new, route, then host                                |
+| awake                     | nothing             | policy if new, then the entry                                  |
 | awake                     | the same route      | none                                                           |
-| awake                     | another route       | delete the old entries first: `add map` would make a second    |
+| awake                     | another route       | replace the value; nobody meets a moment without               |
+| awake                     | another host or map | delete the old entry, then add                                 |
 | asleep, refused, purged   | nothing             | none                                                           |
-| asleep, refused, purged   | a route             | delete host, then route; its streams are followed to their end |
+| asleep, refused, purged   | a route             | delete the entry; its streams are followed to their end        |
 
-A host never leads to an activation without a route: a request that met one would be counted for that activation, held
-until the workspace wakes, and so keep the withdrawal from ending.
+One entry is all there is of a route, so a request has met either the whole of it or nothing.
 """
 
 import hashlib
@@ -21,37 +21,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from innkeeper.gateway.haproxy import quote
+from innkeeper.gateway.held import NO_POLICY, Held
 from innkeeper.gateway.settings import HOST
 from innkeeper.gateway.statements import RouteRow
 
 WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,50}\Z")
 """Fits the tables' keys with a generation behind it; longer keys would be cut and share a count."""
-
-NO_POLICY = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What HAProxy's maps hold for one workspace: host -> activation -> route.
-
-    ``activation`` = id.generation, the key under which requests in flight are counted; ``route`` = ip|port, with probe
-    rules |policy behind.
-    """
-
-    host: str
-    activation: str
-    route: str
-
-    @property
-    def address(self) -> str:
-        """``ip:port``, as HAProxy prints it."""
-        ip, port = self.route.split("|")[:2]
-        return f"{ip}:{port}"
-
-    @property
-    def policy(self) -> str:
-        """The name of its probe rules; empty if it has none."""
-        return ([*self.route.split("|"), NO_POLICY])[2]
 
 
 @dataclass(slots=True)
@@ -88,18 +63,25 @@ def plan(
             continue
         if before is not None:
             result.taken[row.workspace_id] = before
-            commands = result.awaken if after else result.withdraw
-            commands += withdrawal(before)
         if after is not None:
-            result.awaken.append(f"add map routes.map {after.activation} {after.route}")
-            result.awaken.append(f"add map hosts.map {after.host} {after.activation}")
+            result.awaken += _entry(before, after)
+        elif before is not None:
+            result.withdraw.append(withdrawal(before))
         result.held[row.workspace_id] = after
     return result
 
 
-def withdrawal(held: Held) -> list[str]:
-    """The commands that take it out of the maps."""
-    return [f"del map hosts.map {held.host}", f"del map routes.map {held.activation}"]
+def withdrawal(held: Held) -> str:
+    """The command that takes it out of the maps."""
+    return f"del map {held.map} {held.host}"
+
+
+def _entry(before: Held | None, after: Held) -> list[str]:
+    if before is not None and (before.map, before.host) == (after.map, after.host):
+        return [f"set map {after.map} {after.host} {after.text}"]
+    # `add map` on a key that exists would make a second entry.
+    gone = [] if before is None else [withdrawal(before)]
+    return [*gone, f"add map {after.map} {after.host} {after.text}"]
 
 
 def is_probe(idle: Mapping[str, Any], *, path: str, agent: str) -> bool:
@@ -113,19 +95,14 @@ def _wanted(row: RouteRow, result: Plan, policies: Collection[str]) -> Held:
     name = policy(row.idle)
     if name != NO_POLICY and name not in policies and name not in result.policies:
         result.policies.add(name)
-        # Without a policy behind: whether a request might be anybody's probe, which hardly any is.
         for path in _paths(row.idle):
-            result.prepare += [f"add map probe-paths.map {quote(key)} 1" for key in (path, f"{path}|{name}")]
+            result.prepare.append(f"add map careful-urls.map {quote(path)} 1")
+            result.prepare.append(f"add map probe-paths.map {quote(f'{path}|{name}')} 1")
         for word in _agents(row.idle):
             result.prepare.append(f"add map probe-words.map {quote(word)} 1")
             result.prepare.append(f"add map probe-agents.map {quote(_pattern(name, word))} 1")
-    route = f"{row.ip}|{row.port}"
-    return Held(row.host, activation(row), route if name == NO_POLICY else f"{route}|{name}")
-
-
-def workspace_of(activation: str) -> str:
-    """Whose it is."""
-    return activation.rpartition(".")[0]
+    ip = str(ipaddress.ip_address(row.ip or ""))
+    return Held(row.host, ip, row.port or 0, activation(row), name)
 
 
 def activation(row: RouteRow) -> str:

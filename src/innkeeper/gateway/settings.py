@@ -49,7 +49,7 @@ class GatewaySettings:
     """Then it lets running requests end for this long, and cuts what is left."""
     threads: int = 2
     table_entries: int = 200_000
-    """Workspaces that can be counted at once: at least four times those awake, since a full table forgets."""
+    """Activations that can be counted within 49 h: at least four times those awake, since a full table forgets."""
     asks_per_source: int = 2_000
     """Requests for sleepers and unknown hosts that one address may send in 10 s; beyond it gets 429."""
 

@@ -3,7 +3,7 @@
 local HOLD_MS = @HOLD_MS@
 local PARENTS = { @PARENTS@ } -- the workspaces' parent domain and everything above it
 local hosts = Map.new("hosts.map", Map._str)
-local routes = Map.new("routes.map", Map._str)
+local hosts6 = Map.new("hosts6.map", Map._str)
 
 local function now_ms()
   local now = core.now()
@@ -11,8 +11,7 @@ local function now_ms()
 end
 
 local function awake(host)
-  local activation = hosts:lookup(host)
-  return activation ~= nil and routes:lookup(activation) ~= nil
+  return hosts:lookup(host) ~= nil or hosts6:lookup(host) ~= nil
 end
 
 local function first(headers, name)
