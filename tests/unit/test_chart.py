@@ -369,9 +369,37 @@ def test_optional_objects():
     assert not plain & {"Ingress", "HTTPRoute", "ServiceMonitor"}
 
 
+@pytest.mark.parametrize("haproxy", ["", "docker.io/library/haproxy:3.2"])
+def test_a_gateway_is_told_whom_to_trust_and_given_its_certificate(haproxy: str):
+    plain = environment(named(render(PRODUCTION), "StatefulSet", "innkeeper-gateway"))
+    assert not {"INN_GATEWAY_TRUSTED", "INN_GATEWAY_TRUSTED_BY", "INN_GATEWAY_LISTEN_TLS"} & plain.keys()
+    more = {
+        "haproxyImage": haproxy,
+        "trustedProxies": {"blocks": ["10.0.0.0/8", "fd00::/8"], "by": "proxy-protocol"},
+        "tls": {"existingSecret": "wildcard"},
+        "service": {"tlsPort": 8443},
+    }
+    objects = render(merge(PRODUCTION, {"gateway": more}))
+    made = named(objects, "StatefulSet", "innkeeper-gateway")
+    containers = made["spec"]["template"]["spec"]["containers"]
+    said = {entry["name"]: entry.get("value") for entry in containers[0]["env"]}
+    assert (said["INN_GATEWAY_TRUSTED"], said["INN_GATEWAY_TRUSTED_BY"]) == ("10.0.0.0/8,fd00::/8", "proxy-protocol")
+    # Whoever runs HAProxy listens; the agent reads a renewed certificate, HAProxy the first.
+    assert [port["name"] for port in containers[-1]["ports"]] == ["http", "https"]
+    for container in containers:
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert said["INN_GATEWAY_CERTIFICATE"] == f"{mounts['tls']}/tls.crt"
+    ports = named(objects, "Service", "innkeeper-gateway")["spec"]["ports"]
+    assert {port["name"]: port["port"] for port in ports} == {"http": 80, "https": 8443}
+    allowed = named(objects, "NetworkPolicy", "innkeeper-gateway")["spec"]["ingress"][0]["ports"]
+    assert [port["port"] for port in allowed] == [8080, 8443]
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
+        ({**PRODUCTION, "gateway": {"trustedProxies": {"blocks": ["10.0.0.1"]}}}, "does not match pattern"),
+        ({**PRODUCTION, "gateway": {"trustedProxies": {"by": "faith"}}}, "value must be one of"),
         ({"evaluation": {"enabled": True, "enabledd": True}}, "'enabledd' not allowed"),
         ({**EVALUATION, "workers": {"replicas": 3}}, "'workers' not allowed"),
         ({**EVALUATION, "hub": {"replicas": "two"}}, "got string, want integer"),

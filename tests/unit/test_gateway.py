@@ -232,6 +232,14 @@ def settings(directory: Path, **more: object) -> GatewaySettings:
         {"probe_secret": "with blanks and more of them"},
         {"gateway_id": "a b"},
         {"hold": 0.2},
+        {"trusted": ("10.0.0.1/8",)},
+        {"trusted": ("10.0.0.0/8 }",)},
+        {"trusted": ("proxy.example",)},
+        {"trusted_by": "faith"},
+        {"listen_tls": ("0.0.0.0:8443",)},
+        {"listen_tls": ("0.0.0.0:8443",), "certificate": "tls.crt"},
+        {"listen_tls": ("0.0.0.0:8443",), "certificate": "/a b/tls.crt"},
+        {"listen_tls": ("8443",), "certificate": "/tls.crt"},
     ],
 )
 def test_settings_that_would_say_something_else_to_haproxy_are_refused(tmp_path: Path, wrong: dict[str, object]):

@@ -59,6 +59,7 @@ def test_groups_hold_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
         "INN_GATEWAY_DSN": "postgresql://gw",
         "INN_GATEWAY_PROBE_SECRET": "0123456789abcdef",
         "INN_GATEWAY_LISTEN": "0.0.0.0:8080, [::]:8080",
+        "INN_GATEWAY_TRUSTED": "10.0.0.0/8, fd00::/8",
         "INN_GATEWAY_STATIC": "hub.example=10.0.0.1:80, admin.example=10.0.0.2:80",
     }
     for name, value in said.items():
@@ -66,5 +67,7 @@ def test_groups_hold_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = Environment()
     assert environment.public.workspaces.url("acme") == "https://acme.apps.example"
     assert environment.gateway.listen == ("0.0.0.0:8080", "[::]:8080")
+    assert environment.gateway.trusted == ("10.0.0.0/8", "fd00::/8")
+    assert environment.gateway.listen_tls == ()
     assert environment.gateway.static == {"hub.example": "10.0.0.1:80", "admin.example": "10.0.0.2:80"}
     assert environment.logs.form == "json"

@@ -76,6 +76,10 @@ def _settings(process: GatewayProcessSettings, domain: Domain) -> GatewaySetting
             probe_secret=process.probe_secret.reveal(),
             static=process.static,
             scheme=domain.scheme,
+            trusted=process.trusted,
+            trusted_by=process.trusted_by,
+            listen_tls=process.listen_tls,
+            certificate=process.certificate,
             leave_linger=process.leave_linger,
             leave_grace=process.leave_grace,
         )

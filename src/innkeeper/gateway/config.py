@@ -11,7 +11,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from innkeeper.gateway import pages
+from innkeeper.gateway import pages, peers
 from innkeeper.gateway.held import FORMAT, HOST_MAPS
 from innkeeper.gateway.settings import GatewaySettings, is_named
 from innkeeper.model.errors import PermanentError
@@ -54,6 +54,7 @@ def write_config(settings: GatewaySettings) -> Path:
     for name in MAPS:
         _write(directory / name, "")
     _write(directory / "careful-urls.map", "".join(f"{begin} 1\n" for begin in CAREFUL_URLS))
+    _write(directory / peers.TRUSTED, "".join(f"{block}\n" for block in settings.trusted))
     _write(directory / "static.map", "".join(f"{host} {_backend(host)}\n" for host in settings.static))
     for status in ERRORS:
         _write(directory / f"{status}.http", pages.error_file(status))
@@ -94,10 +95,9 @@ def _has_wheel() -> bool:
 
 
 def _haproxy_values(settings: GatewaySettings) -> dict[str, str]:
-    binds = [f"  bind {address} proto h1" for address in settings.listen]
-    proto = f"http-request set-header X-Forwarded-Proto {settings.scheme}"
+    workspaces, own = peers.told_scheme(settings)
     static = [
-        f"backend {_backend(host)} from careful\n  {proto}\n  server it {_server(address)}\n"
+        f"backend {_backend(host)} from careful\n{own}  server it {_server(address)}\n"
         for host, address in settings.static.items()
     ]
     named = any(is_named(address) for address in settings.static.values())
@@ -105,7 +105,9 @@ def _haproxy_values(settings: GatewaySettings) -> dict[str, str]:
         "THREADS": str(settings.threads),
         "ENTRIES": str(settings.table_entries),
         "ASKS": str(settings.asks_per_source),
-        "BINDS": "\n".join(binds),
+        "BINDS": peers.listening(settings),
+        "CLIENT": peers.client(settings),
+        "TELL_SCHEME": workspaces,
         "STATIC": "\n".join([_RESOLVERS, *static] if named else static),
         "SECRET": settings.probe_secret,
         "FORMAT": str(FORMAT),

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from innkeeper.gateway import statements
+from innkeeper.gateway.certificate import Certificate
 from innkeeper.gateway.config import STATIC
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.follower import Follower
@@ -86,7 +87,10 @@ class Life:
             await self._work(self._register())
             log.info("HAProxy %s %s", self._boot.id, "adopted" if self.adopted else "registered")
             self._prover.resume()
-            await self._work(self.reader.run(), self.follower.run(), self._prover.run(), self._prover.run_drains())
+            jobs = [self.reader.run(), self.follower.run(), self._prover.run(), self._prover.run_drains()]
+            if self._settings.listen_tls:
+                jobs.append(Certificate(self._slow, self._settings.certificate).run())
+            await self._work(*jobs)
         finally:
             await self._stop()
 

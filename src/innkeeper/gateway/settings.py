@@ -13,6 +13,8 @@ HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0
 """A host name as the maps hold it: lower case, no port, no trailing dot. Nothing in it means anything to HAProxy."""
 
 SECRET = re.compile(r"[A-Za-z0-9_-]{16,128}\Z")
+CERTIFICATE = re.compile(r"/[A-Za-z0-9._/-]+\Z")
+HEADERS, PROXY_PROTOCOL = "headers", "proxy-protocol"
 GATEWAY_ID = re.compile(r"[A-Za-z0-9._-]{1,63}\Z")
 
 
@@ -36,6 +38,14 @@ class GatewaySettings:
     static: Mapping[str, str] = field(default_factory=dict[str, str])
     scheme: str = "http"
     """What browsers use, told to applications as X-Forwarded-Proto: https when TLS ends in front of the gateway."""
+    trusted: tuple[str, ...] = ()
+    """Address blocks of proxies in front: only they are believed when they say who the client is."""
+    trusted_by: str = HEADERS
+    """How they say it: X-Forwarded-For and X-Forwarded-Proto, or the PROXY protocol, which they then must speak."""
+    listen_tls: tuple[str, ...] = ()
+    """Where customers arrive by TLS; what arrives at ``listen`` is then sent there, except the gateway's own pages."""
+    certificate: str = ""
+    """PEM file for ``listen_tls``, its key in it or beside it as ``.key``; a renewed one is taken within seconds."""
     hold: float = 60.0
     """How long a request for a sleeper is held at most before it gets 503."""
     page_after: float = 2.0
@@ -64,16 +74,27 @@ class GatewaySettings:
                 raise ValueError(message)
         if not self.listen:
             raise ValueError("a gateway needs at least one address to listen on")
-        for address in (*self.listen, *(one for one in self.static.values() if not is_named(one))):
+        for address in (*self.listen, *self.listen_tls, *(one for one in self.static.values() if not is_named(one))):
             split_address(address)
         if self.scheme not in {"http", "https"}:
             message = f"scheme {self.scheme!r}: use http or https"
             raise ValueError(message)
+        self._check_peers()
         if not SECRET.match(self.probe_secret):
             raise ValueError("the probe secret must be 16 to 128 letters and digits: generate one")
         # A hold ends in whole seconds inside HAProxy; zero would refuse every wake.
         if self.hold < 1 or self.page_after < 0 or self.read_every <= 0:
             raise ValueError("hold must be at least 1 s, page_after not negative and read_every positive")
+
+    def _check_peers(self) -> None:
+        for block in self.trusted:
+            _check_block(block)
+        if self.trusted_by not in {HEADERS, PROXY_PROTOCOL}:
+            message = f"trusted_by {self.trusted_by!r}: use {HEADERS} or {PROXY_PROTOCOL}"
+            raise ValueError(message)
+        if self.listen_tls and not CERTIFICATE.match(self.certificate):
+            message = f"to listen by TLS, name the certificate's file by its whole path, not {self.certificate!r}"
+            raise ValueError(message)
 
     def to_json(self) -> str:
         """The form ``from_json`` reads. Contains secrets: only for a file of mode 0600."""
@@ -85,7 +106,8 @@ class GatewaySettings:
         """Inverse of ``to_json``."""
         values: dict[str, Any] = json.loads(text)
         values["directory"] = Path(values["directory"])
-        values["listen"] = tuple(values["listen"])
+        for name in ("listen", "trusted", "listen_tls"):
+            values[name] = tuple(values[name])
         return cls(**values)
 
 
@@ -97,6 +119,14 @@ def is_named(address: str) -> bool:
     except ValueError:
         return bool(HOST.match(name)) and port.isascii() and port.isdigit() and 0 < int(port) < 65536  # noqa: PLR2004
     return False
+
+
+def _check_block(block: str) -> None:
+    try:
+        ipaddress.ip_network(block)
+    except ValueError:
+        message = f"{block!r} is not an address block: use 10.0.0.0/8 or fd00::/8, no bit set behind the mask"
+        raise ValueError(message) from None
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -103,6 +103,10 @@ class GatewayProcessSettings:
     dsn: Secret
     probe_secret: Secret
     static: Mapping[str, str] = field(default_factory=dict[str, str])
+    trusted: tuple[str, ...] = ()
+    trusted_by: Literal["headers", "proxy-protocol"] = "headers"
+    listen_tls: tuple[str, ...] = ()
+    certificate: str = ""
     haproxy: Literal["child", "beside"] = "child"
     """Who starts HAProxy: this process, or another container that shares ``directory``."""
     leave_linger: float = 5.0

@@ -85,6 +85,10 @@ class _Environment(BaseSettings):
     gateway_probe_secret: str | None = None
     gateway_static: str = ""
     gateway_haproxy: Literal["child", "beside"] = "child"
+    gateway_trusted: str = ""
+    gateway_trusted_by: Literal["headers", "proxy-protocol"] = "headers"
+    gateway_listen_tls: str = ""
+    gateway_certificate: str = ""
     postgres_directory: Path = Path("/var/lib/innkeeper/postgres")
     postgres_port: int = Field(default=5432, ge=1, le=65535)
     postgres_connections: int = Field(default=200, ge=10, le=10_000)
@@ -194,7 +198,11 @@ class Environment:
         return GatewayProcessSettings(
             directory=every.gateway_directory,
             gateway_id=_needed(every.gateway_id, "GATEWAY_ID"),
-            listen=tuple(part.strip() for part in every.gateway_listen.split(",")),
+            listen=_list(every.gateway_listen),
+            trusted=_list(every.gateway_trusted),
+            trusted_by=every.gateway_trusted_by,
+            listen_tls=_list(every.gateway_listen_tls),
+            certificate=every.gateway_certificate,
             dsn=self.gateway_dsn,
             probe_secret=_secret(every.gateway_probe_secret, "GATEWAY_PROBE_SECRET"),
             static={host.strip(): address.strip() for host, _, address in pairs},
@@ -248,6 +256,10 @@ def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
                 variable = f"INN_{name.upper()}_FILE"
                 raise InvalidInput(f"{variable} names {path}, which cannot be read: {error.strerror}") from None
     return found
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _needed(value: str | Path | None, name: str) -> str:
