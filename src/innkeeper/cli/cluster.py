@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from innkeeper.cli import cordoning
 from innkeeper.cli.client import path
 from innkeeper.cli.command import Inn, Wait, command, noun
 from innkeeper.cli.follow import follow
@@ -12,7 +13,6 @@ from innkeeper.model.errors import InvalidInput
 
 cluster = noun("Clusters that run workspaces.")
 
-Name = Annotated[str, typer.Argument(help="Id or name.", show_default=False)]
 _COLUMNS = ("name", "kind", "state", "activations", "capacity", "dns_peers", "access", "operation")
 
 
@@ -23,7 +23,7 @@ def list_(inn: Inn) -> None:
 
 
 @command(cluster, "show")
-def show(inn: Inn, cluster: Name) -> None:
+def show(inn: Inn, cluster: cordoning.Name) -> None:
     """One cluster."""
     inn.show(inn.client.get(path("clusters", cluster)))
 
@@ -58,22 +58,11 @@ def add(
     inn.done(f"cluster {made['name']} is {made['id']}", made)
 
 
-@command(cluster, "cordon")
-def cordon(inn: Inn, cluster: Name) -> None:
-    """Place nothing more on it; what is there stays."""
-    found = inn.client.post(path("clusters", cluster, "cordon")).body
-    inn.done(f"cluster {found['name']} is cordoned: nothing more is placed on it", found)
-
-
-@command(cluster, "uncordon")
-def uncordon(inn: Inn, cluster: Name) -> None:
-    """Place workspaces on it again; a drain of it ends where it is."""
-    found = inn.client.post(path("clusters", cluster, "uncordon")).body
-    inn.done(f"cluster {found['name']} is open", found)
+cordoning.install(cluster, "cluster", uncordoned="Place workspaces on it again; a drain of it ends where it is.")
 
 
 @command(cluster, "drain")
-def drain(inn: Inn, cluster: Name, wait: Wait = False) -> None:
+def drain(inn: Inn, cluster: cordoning.Name, wait: Wait = False) -> None:
     """Move everything that is awake on it elsewhere, requests held meanwhile; then it is cordoned and empty."""
     operation = inn.client.post(path("clusters", cluster, "drain")).body
     if wait:

@@ -4,12 +4,11 @@ from typing import Annotated
 
 import typer
 
-from innkeeper.cli.client import path
+from innkeeper.cli import cordoning
 from innkeeper.cli.command import Inn, command, noun
 
 instance = noun("PostgreSQL servers that hold workspaces' databases.")
 
-Name = Annotated[str, typer.Argument(help="Id or name.", show_default=False)]
 _COLUMNS = ("name", "state", "host", "port", "databases", "database_capacity", "connections", "connection_capacity")
 
 
@@ -46,15 +45,4 @@ def add(
     inn.done(f"instance {made['name']} is {made['id']}", made)
 
 
-@command(instance, "cordon")
-def cordon(inn: Inn, instance: Name) -> None:
-    """Place nothing more on it; what is there stays."""
-    found = inn.client.post(path("instances", instance, "cordon")).body
-    inn.done(f"instance {found['name']} is cordoned: nothing more is placed on it", found)
-
-
-@command(instance, "uncordon")
-def uncordon(inn: Inn, instance: Name) -> None:
-    """Place workspaces on it again."""
-    found = inn.client.post(path("instances", instance, "uncordon")).body
-    inn.done(f"instance {found['name']} is open", found)
+cordoning.install(instance, "instance", uncordoned="Place workspaces on it again.")
