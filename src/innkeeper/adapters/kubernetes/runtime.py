@@ -195,7 +195,7 @@ class KubernetesRuntime:
     def logs(
         self, ref: ActivationRef, *, follow: bool = False, leaving: Callable[[], bool] = lambda: False
     ) -> Iterator[str]:
-        shown: set[str] = set()
+        shown: dict[str, int] = {}  # a pod's UID, and which of its containers, counted by restarts in place
         while True:
             # Asked before reading, or what is written between the last read and the end would be lost.
             last = not follow or leaving() or self.observe(ref).life in (Life.EXITED, Life.ABSENT)
@@ -204,15 +204,16 @@ class KubernetesRuntime:
             kept_outputs = self._outputs.kept(ref).outputs if self._ours(ref) else {}
             for key, kept in kept_outputs.items():
                 uid = key.partition("-")[2]
-                if uid not in shown | living:
-                    shown.add(uid)
+                if uid not in shown.keys() | living:
+                    shown[uid] = 0
                     yield from kept.splitlines()
             for pod in pods:
-                uid = pod["metadata"]["uid"]
-                if uid in shown or (follow and not last and not explain.began(pod)):
+                uid, restarts = pod["metadata"]["uid"], explain.restarts(pod)
+                before = shown.get(uid, -1)
+                if restarts <= before or (follow and not last and not explain.began(pod)):
                     continue
-                shown.add(uid)
-                if explain.restarts(pod):
+                shown[uid] = restarts
+                if restarts > before + 1:
                     yield from lines(self._outputs.read(pod, previous=True))
                 yield from lines(self._outputs.read(pod, follow=follow and not last, leaving=leaving))
                 if leaving():
