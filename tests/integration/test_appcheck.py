@@ -130,6 +130,20 @@ def test_it_exits_at_once(suite: Suite):
     assert "exited with code 7; its last output: no license found" in result.found
 
 
+def test_a_first_start_that_ends_is_said_and_tried_again(suite: Suite):
+    """As a pod's may in a cluster whose policies do not know it yet; a workspace gets several tries, too."""
+    source = DATABASE_SERVER + (
+        "with connect() as connection:\n"
+        "    if connection.execute(\"SELECT to_regclass('once')\").fetchone() == (None,):\n"
+        "        connection.execute('CREATE TABLE once ()')\n"
+        "        raise SystemExit('no route to the database')\n"
+        "serve()\n"
+    )
+    results = suite.run(suite.app(source))
+    assert [result.check for result in results.values() if not result.ok] == []
+    assert "; not at once: the application exited with code 1; its last output: no route to" in results["starts"].found
+
+
 def test_its_command_is_not_there(suite: Suite):
     result = suite.failed(replace(suite.app(SERVER), command=("./missing",)))
     assert result.check == "starts"

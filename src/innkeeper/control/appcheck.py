@@ -36,6 +36,10 @@ _BURST_SECONDS = 2.0
 _BURST_VISITORS = 24
 _POLL = 0.02
 
+_STARTS = 3
+"""Tries of a start whose process ends: a workspace gets five. In a cluster a new pod may be refused its first
+connections, until those who admit it know its address; a start that ends by that is said, and tried again."""
+
 _LINES = 100
 """Lines of output, from the end, in which PostgreSQL's complaints are looked for."""
 
@@ -99,6 +103,8 @@ class _Check:
         self._secrets = {secret.name: randomness.token_urlsafe(24) for secret in app.secrets}
         self._first = ActivationRef(workspace_id, 1)
         self._second = ActivationRef(workspace_id, 2)
+        self._ended = ""
+        """How the last start ended that was tried again."""
 
     def run(self) -> Iterator[CheckResult]:
         try:
@@ -113,7 +119,9 @@ class _Check:
         if problem:
             yield rights if not rights.ok else problem
             return
-        yield CheckResult("starts", "ok", f"answers {self._app.health.path} at {self._observe(self._first).address}")
+        again = f"; not at once: {self._ended}" if self._ended else ""
+        found = f"answers {self._app.health.path} at {self._observe(self._first).address}{again}"
+        yield CheckResult("starts", "ok", found)
         yield rights
 
         yield self._burst()
@@ -140,6 +148,15 @@ class _Check:
 
     def _start(self, ref: ActivationRef) -> CheckResult | None:
         """Start it and wait until it serves; what is wrong otherwise."""
+        problem = self._try(ref)
+        for _ in range(_STARTS - 1):
+            if problem is None or self._observe(ref).life is not Life.EXITED:
+                break
+            self._ended = problem.found
+            problem = self._try(ref)
+        return problem
+
+    def _try(self, ref: ActivationRef) -> CheckResult | None:
         password = credentials.activation_password(self._key, ref)
         verifier = credentials.activation_verifier(self._key, ref, password)
         self._ground.server.open_login(self._database, verifier, fence=_FENCE)
