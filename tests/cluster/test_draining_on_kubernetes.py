@@ -7,40 +7,24 @@ from typing import Any
 
 import pytest
 
-from innkeeper.adapters.http_health import HttpHealth
-from innkeeper.adapters.keyfile import KeyFile
-from innkeeper.adapters.local.mail import MailFolder
-from innkeeper.adapters.postgres.server import PostgresServers
 from innkeeper.control import clusters as verbs
 from innkeeper.control import draining, drift
 from innkeeper.control.house import House
-from innkeeper.model.app import App, Health
-from innkeeper.model.domain import Domain
 from innkeeper.model.workspace import Cluster, Customer, Instance
 from innkeeper.ports import Runtime
 from innkeeper.store import clusters
 from innkeeper.store.session import Database
 from support import house as h
-from support.activations import SERVER
 from support.asking import asking, working
 from support.clusters import CLUSTER, SECOND
 from support.gateway import Gateway
-from support.kubernetes import PYTHON_IMAGE, Pods
+from support.kubernetes import SERVER_APP, Pods
 from support.state import Dsns
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 pytest_plugins = ["support.gateway"]
 
-APP = App(
-    "server",
-    "1.0.0",
-    image=PYTHON_IMAGE,
-    args=("python3", "-ISu", "-c", SERVER),
-    health=Health("/healthz", 60.0),
-    env={"PORT": "{port}", "HOST": "{host}"},
-    connections=2,
-)
 SLUGS = ("one", "two", "three")
 
 
@@ -69,22 +53,13 @@ def real(state_dsns: Dsns, make_front: Callable[..., Gateway]) -> Gateway:
 def house(
     state: Database, pool_instance: Instance, pods: Pods, tmp_path: Path, both: tuple[Cluster, Cluster]
 ) -> Iterator[House]:
-    servers = PostgresServers()
-    made = House(
-        database=state,
-        runtimes=Two({cluster.id: pods.runtime(cluster=cluster.name) for cluster in both}),
-        health=HttpHealth(),
-        servers=servers,
-        mailer=MailFolder(tmp_path / "mail", sender="innkeeper@localhost"),
-        box=KeyFile.create(tmp_path / "key"),
-        domain=Domain("apps.localhost", "http", 8080),
-    )
-    h.register(made, pool_instance, APP, *both)
-    yield made
-    for cluster in both:
-        for namespace in namespaces(pods, cluster):
-            pods.sandbox.cluster.core.delete_namespace(namespace)
-    servers.close()
+    runtimes = Two({cluster.id: pods.runtime(cluster=cluster.name) for cluster in both})
+    with h.house_on(state, runtimes, tmp_path) as made:
+        h.register(made, pool_instance, SERVER_APP, *both)
+        yield made
+        for cluster in both:
+            for namespace in namespaces(pods, cluster):
+                pods.sandbox.cluster.core.delete_namespace(namespace)
 
 
 def namespaces(pods: Pods, cluster: Cluster) -> list[str]:

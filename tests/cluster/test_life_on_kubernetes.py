@@ -10,15 +10,9 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from innkeeper.adapters.http_health import HttpHealth
-from innkeeper.adapters.keyfile import KeyFile
-from innkeeper.adapters.local.mail import MailFolder
-from innkeeper.adapters.postgres.server import PostgresServers
 from innkeeper.bootstrap.runtimes import RuntimesOfHouse
 from innkeeper.control import sweeps
 from innkeeper.control.house import House
-from innkeeper.model.app import App, Health
-from innkeeper.model.domain import Domain
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import Instance, TenantDatabase
@@ -26,39 +20,18 @@ from innkeeper.settings import HouseSettings
 from innkeeper.store import activations, routes
 from innkeeper.store.session import Database
 from support import house as h
-from support.activations import SERVER
 from support.clusters import OneRuntime
-from support.kubernetes import PYTHON_IMAGE, Pods
+from support.kubernetes import SERVER_APP, Pods
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
-APP = App(
-    "server",
-    "1.0.0",
-    image=PYTHON_IMAGE,
-    args=("python3", "-ISu", "-c", SERVER),
-    health=Health("/", 60.0),
-    env={"PORT": "{port}", "HOST": "{host}"},
-    connections=2,
-)
-
 
 @pytest.fixture
 def house(state: Database, pool_instance: Instance, pods: Pods, tmp_path: Path) -> Iterator[House]:
-    servers = PostgresServers()
-    made = House(
-        database=state,
-        runtimes=OneRuntime(pods.runtime()),
-        health=HttpHealth(),
-        servers=servers,
-        mailer=MailFolder(tmp_path / "mail", sender="innkeeper@localhost"),
-        box=KeyFile.create(tmp_path / "key"),
-        domain=Domain("apps.localhost", "http", 8080),
-    )
-    h.register(made, pool_instance, APP, replace(h.CLUSTER, name=pods.cluster, kind="kubernetes"))
-    yield made
-    servers.close()
+    with h.house_on(state, OneRuntime(pods.runtime()), tmp_path) as made:
+        h.register(made, pool_instance, SERVER_APP, replace(h.CLUSTER, name=pods.cluster, kind="kubernetes"))
+        yield made
 
 
 @pytest.fixture

@@ -1,0 +1,79 @@
+"""A control plane outside the cluster: `inn serve` processes reach it by the kubeconfig that it was added with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from innkeeper.model.workspace import Instance
+from support.activations import SERVER
+from support.kubernetes import PYTHON_IMAGE, Pods
+from support.servers import free_port
+from support.serving import Serve, Settings, ended_cleanly, inn, status
+from support.waiting import eventually
+
+pytest_plugins = ["support.serving"]
+pytestmark = pytest.mark.cluster
+
+APP = {
+    "apiVersion": "innkeeper.dev/v1",
+    "kind": "App",
+    "name": "server",
+    "version": "1.0.0",
+    "image": PYTHON_IMAGE,
+    "args": ["python3", "-ISu", "-c", SERVER],
+    "port": 8080,
+    "health": {"path": "/healthz", "start_timeout": "120s"},
+    "env": {"PORT": "{port}", "HOST": "{host}"},
+}
+
+
+def test_it_runs_workspaces_on_a_cluster_that_was_added_by_its_kubeconfig(
+    settings: Settings, serve: Serve, pods: Pods, pool_instance: Instance, tmp_path: Path
+):
+    (tmp_path / "app.yaml").write_text(yaml.safe_dump(APP))
+    api, gateway = free_port(), free_port()
+    settings |= {"INN_SYSTEM_NAMESPACE": pods.system_namespace, "INN_WORKSPACES_DOMAIN": "apps.localhost"}
+    admin = serve("admin", listen_port=api)
+    worker = serve("worker", listen_port=free_port())
+    front = serve("gateway", gateway_listen=f"127.0.0.1:{gateway}")
+    eventually(lambda: status(api, "/readyz") == 200, retry_on=OSError, timeout=60)
+    settings |= {"INN_URL": f"http://127.0.0.1:{api}"}
+    settings |= {"INN_TOKEN": said(settings, "token", "create", "--bootstrap").strip()}
+
+    kubeconfig = str(pods.sandbox.cluster.kubeconfig)
+    said(settings, "cluster", "add", pods.cluster, "--kubeconfig", kubeconfig)
+    (cluster,) = shown(settings, "cluster", "list")
+    assert (cluster["state"], cluster["access"]) == ("open", f"kubeconfig:{kubeconfig}")
+    # Found, since nobody said.
+    assert cluster["dns_peers"] == ["10.244.0.1/32"]
+    where = ("--host", pool_instance.host, "--port", str(pool_instance.port))
+    said(settings, "instance", "add", "pool", *where, "--admin-secret", pool_instance.admin_secret)
+    said(settings, "app", "add", str(tmp_path / "app.yaml"))
+    said(settings, "customer", "create", "Acme", "--contact-name", "Alice", "--contact-email", "alice@acme.example")
+
+    said(settings, "workspace", "create", "acme", "--customer", "Acme", "--wait")
+    acme = shown(settings, "workspace", "show", "acme")
+    assert (acme["state"], acme["cluster"]) == ("active", pods.cluster)
+    assert status(gateway, "/", host="acme.apps.localhost") == 200
+
+    said(settings, "workspace", "deactivate", "acme", "--wait")
+    assert pods.core.list_namespaced_pod(f"ws-{acme['id']}-1").items == []
+    assert status(gateway, "/", host="acme.apps.localhost") == 200
+    (pod,) = pods.core.list_namespaced_pod(f"ws-{acme['id']}-2").items
+    assert pod.status.phase == "Running"
+    assert shown(settings, "drift") == []
+    for process in (worker, admin, front):
+        ended_cleanly(process)
+
+
+def said(settings: Settings, *words: str) -> str:
+    done = inn(settings, *words)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def shown(settings: Settings, *words: str) -> Any:
+    return json.loads(said(settings, *words, "--output", "json"))
