@@ -1,11 +1,8 @@
 """``inn db setup`` and ``inn db wait``, as the chart runs them: on a bare server, again, two at once, rolled back."""
 
 import json
-import os
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -14,12 +11,9 @@ from psycopg import sql
 
 from innkeeper.store import schema
 from support.postgres import FreshDatabase
+from support.serving import INN, Settings, environment, inn
 from support.state import PASSWORD
 from support.waiting import eventually
-
-INN = str(Path(sys.executable).with_name("inn"))
-
-Settings = dict[str, str]
 
 INSTANCE = {
     "name": "pool",
@@ -54,14 +48,6 @@ def bare(fresh_database: FreshDatabase) -> Settings:
     return {**dsns, "INN_STATE_ADMIN_DSN": dsn, "INN_SETUP": json.dumps(SETUP), "INN_LOG_LEVEL": "WARNING"}
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("INN_")} | settings
-
-
-def inn(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([INN, *words], env=environment(settings), capture_output=True, text=True, check=False)
-
-
 def ask(settings: Settings, query: str) -> list[tuple[object, ...]]:
     with psycopg.connect(settings["INN_STATE_DSN"]) as connection:
         return connection.execute(query.encode()).fetchall()
@@ -71,6 +57,7 @@ def test_a_bare_server_becomes_an_installation_and_again_changes_nothing(bare: S
     done = inn(bare, "db", "setup")
     assert done.returncode == 0, done.stderr
     assert f"upgraded from nothing to {schema.HEAD}" in done.stdout
+    assert "warning" not in done.stdout
     assert ask(bare, "SELECT name, host, database_capacity FROM instances") == [("pool", "pool.innkeeper.svc", 20)]
     assert ask(bare, "SELECT name, kind, access, capacity, dns_peers FROM clusters") == [
         ("main", "kubernetes", "in-cluster", 7, ["10.96.0.10/32"])
@@ -83,6 +70,13 @@ def test_a_bare_server_becomes_an_installation_and_again_changes_nothing(bare: S
     assert (again.returncode, again.stdout) == (0, "the state database is set up\n"), again.stderr
     assert ask(bare, "SELECT count(*) FROM audit") == before
     assert PASSWORD not in done.stdout + done.stderr + again.stdout
+
+
+def test_an_image_whose_tag_moves_is_warned_of(bare: Settings):
+    moving = {**SETUP, "sample_image": "registry.example/sample:latest"}
+    done = inn(bare | {"INN_SETUP": json.dumps(moving)}, "db", "setup")
+    assert done.returncode == 0, done.stderr
+    assert "warning: app sample: image: registry.example/sample:latest has a tag that moves" in done.stdout
 
 
 def test_two_at_once_take_turns(bare: Settings):

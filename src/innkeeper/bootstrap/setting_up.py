@@ -202,6 +202,8 @@ def _register_app(session: Session, app: App, say: Said) -> None:
     if known is None:
         apps.register(session, actor=ACTOR, app=app)
         say(f"registered app {app.name} {app.version}")
+        for warning in appspec.warnings(app):
+            say(f"warning: app {app.name}: {warning}")
     elif replace(appspec.from_json(known["spec"]), directory="") != replace(app, directory=""):
         message = f"app {app.name} {app.version} is registered with another spec: give the changed one a new version"
         raise Conflict(message)
