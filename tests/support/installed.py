@@ -1,7 +1,7 @@
 """The product installed by the chart on the tests' cluster, and people who use it. Used by tests/cluster/test_helm*.py.
 
 Everything goes through a port-forward to a gateway, made anew when its pod goes, so any cluster will do. The
-images are those that `make images LOAD=cluster` brought; INN_TEST_IMAGE_TAG names others.
+images are those that `make images LOAD=...` brought; INN_TEST_IMAGE_REGISTRY and INN_TEST_IMAGE_TAG name others.
 """
 
 import http.client
@@ -22,6 +22,9 @@ from support.helm import CHART, Object, merge
 from support.waiting import eventually
 
 TAG = os.environ.get("INN_TEST_IMAGE_TAG", "dev")
+REGISTRY = os.environ.get("INN_TEST_IMAGE_REGISTRY", "localhost")
+"""The first part of the images' names."""
+
 PORT = 8080
 """Of the addresses as people see them; the forwarded port is another."""
 PATIENCE = 180.0
@@ -59,9 +62,13 @@ class Installation:
         if self.cluster.ours:
             registered["dnsPeers"] = ["10.244.0.1/32"]
         base: Object = {
-            "image": {"tag": TAG},
-            "gateway": {"image": {"tag": TAG}},
-            "evaluation": {"enabled": True, "image": {"tag": TAG}, "sampleImage": f"localhost/innkeeper-sample:{TAG}"},
+            "image": _image("innkeeper"),
+            "gateway": {"image": _image("innkeeper-gateway")},
+            "evaluation": {
+                "enabled": True,
+                "image": _image("innkeeper-evaluation"),
+                "sampleImage": f"{REGISTRY}/innkeeper-sample:{TAG}",
+            },
             "embedded": {"ephemeral": True},
             "cluster": registered,
             "logLevel": "INFO",
@@ -213,6 +220,12 @@ class Installation:
         done = self.kubectl("exec", "deployment/innkeeper-admin", "--", *token, "inn", *words, check=check)
         return done.stdout
 
+    def app(self, verb: str, spec: Object, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`inn app add|check FILE`, as somebody with the spec in a file of that pod."""
+        command = f"cat > /tmp/app.yaml && exec env INN_TOKEN={self.token} inn app {verb} /tmp/app.yaml"
+        where = ("exec", "--stdin", "deployment/innkeeper-admin", "--", "sh", "-c", command)
+        return self.kubectl(*where, input=json.dumps(spec), check=check)
+
     def workspace(self, slug: str) -> Any:
         return self.api("GET", f"/v1/workspaces/{slug}").json()
 
@@ -290,10 +303,21 @@ class Person:
     def sign_up(self, organisation: str, slug: str) -> Answer:
         """Name the organisation and choose a slug; the page that shows the steps."""
         self.open("http://hub.localhost:8080/welcome")
+        return self.submit("http://hub.localhost:8080/welcome", {"name": organisation, "slug": slug})
+
+    def secret(self, slug: str, name: str) -> str:
+        """As the hub shows it to the owner."""
+        self.open("http://hub.localhost:8080/")
+        self.submit(f"http://hub.localhost:8080/workspaces/{slug}/secrets/{name}", {})
+        shown = re.search(r'class="value"[^>]*>([^<]+)<', self.page)
+        assert shown is not None, self.page
+        return shown[1]
+
+    def submit(self, url: str, form: dict[str, str]) -> Answer:
+        """A form of the page that is open, which says that it is from there."""
         csrf = re.search(r'name="csrf" value="([^"]+)"', self.page)
         assert csrf is not None, self.page
-        form = {"csrf": csrf[1], "name": organisation, "slug": slug}
-        return self.open("http://hub.localhost:8080/welcome", form)
+        return self.open(url, {"csrf": csrf[1], **form})
 
 
 @contextmanager
@@ -306,6 +330,10 @@ def installation(cluster: TestCluster, *, suffix: str = "system", domain: str = 
             yield made
         finally:
             made.close()
+
+
+def _image(name: str) -> Object:
+    return {"repository": f"{REGISTRY}/{name}", "tag": TAG}
 
 
 def _drain(stdout: Iterator[str]) -> None:

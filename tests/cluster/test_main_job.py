@@ -1,0 +1,236 @@
+"""The main job on Kubernetes, in one test: a person, the product as pods, a real application, and time that passes.
+
+`make test T=tests/cluster/test_main_job.py`, on the cluster of `make cluster` or on one's own (CONTRIBUTING.md).
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.cluster import TestCluster
+from support.helm import Object, merge
+from support.installed import REGISTRY, Answer, Installation, Person, installation
+from support.waiting import eventually
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+
+MINIFLUX = Path(__file__).parents[2] / "examples" / "miniflux" / "app.yaml"
+
+ADDRESS = "news.apps.localhost"
+
+WORKSPACE = "innkeeper.dev/workspace"
+
+KINDS = (
+    "namespaces,resourcequotas,limitranges,networkpolicies,serviceaccounts,secrets,configmaps,services,endpointslices,"
+    "deployments,replicasets,statefulsets,pods"
+)
+
+PATIENCE = 180.0
+"""Seconds: how long a failure takes on a machine that has much else to do."""
+
+
+def miniflux(name: str = "miniflux", **changes: Object) -> Object:
+    """Its app spec, with some mappings of it changed."""
+    spec = yaml.safe_load(MINIFLUX.read_text()) | {"name": name}
+    spec["image"] = spec["image"].replace("localhost", REGISTRY, 1)
+    return merge(spec, changes)
+
+
+@pytest.fixture(scope="module")
+def product(cluster: TestCluster) -> Iterator[Installation]:
+    """As somebody installs it to look at it, with Miniflux as the application."""
+    with installation(cluster, suffix="main-job") as made:
+        made.install({"apps": [miniflux()], "evaluation": {"sampleApp": False}})
+        made.await_ready()
+        yield made
+
+
+class Reader:
+    """Somebody with Miniflux's own API, by the password that the hub showed."""
+
+    def __init__(self, product: Installation, password: str) -> None:
+        self._product = product
+        self._credentials = base64.b64encode(f"admin:{password}".encode()).decode()
+
+    def ask(self, path: str, body: object = None) -> Answer:
+        data = None if body is None else json.dumps(body).encode()
+        return self._product.ask(
+            *(ADDRESS, f"/v1{path}"),
+            method="GET" if body is None else "POST",
+            body=data,
+            Authorization=f"Basic {self._credentials}",
+            Content_Type="application/json",
+        )
+
+    def categories(self) -> list[str]:
+        answer = self.ask("/categories")
+        assert answer.status == 200, answer.text
+        return [category["title"] for category in answer.json()]
+
+
+class Life:
+    """One workspace as the API server and the pool's PostgreSQL have it."""
+
+    def __init__(self, product: Installation, workspace_id: str) -> None:
+        self._product, self.id = product, workspace_id
+
+    def namespace(self, generation: int) -> str:
+        return f"ws-{self.id}-{generation}"
+
+    def everything(self) -> list[str]:
+        """All that carries its label, anywhere, but the mark that keeps what was stopped from starting (ADR 10)."""
+        found = self._kubectl("get", KINDS, "--all-namespaces", f"--selector={WORKSPACE}={self.id}", "--output=name")
+        return sorted(set(found.split()) - {f"configmap/stop-{self.id}"})
+
+    def pods(self) -> list[str]:
+        found = self._kubectl("get", "pods", "--all-namespaces", f"--selector={WORKSPACE}={self.id}", "--output=name")
+        return found.split()
+
+    def read(self, generation: int, kind: str, name: str = "") -> Any:
+        found = self._kubectl(
+            "get", kind, *([name] if name else []), "--namespace", self.namespace(generation), "-ojson"
+        )
+        return json.loads(found)
+
+    def refused_pod(self, generation: int) -> str:
+        """What is said to a pod that asks for nothing in particular, as root."""
+        where = ("--namespace", self.namespace(generation), "--dry-run=server", "--image=any")
+        done = self._product.cluster.kubectl("run", "root", *where, check=False)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def phase(self, generation: int) -> str:
+        """Of a namespace: Active, Terminating, or nothing once it has vanished."""
+        where = ("get", "namespace", self.namespace(generation), "--ignore-not-found")
+        return self._kubectl(*where, "--output=jsonpath={.status.phase}")
+
+    def hold(self, generation: int) -> None:
+        """The namespace does not vanish for as long as this object says so."""
+        held = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "held", "finalizers": ["innkeeper.dev/test"]},
+        }
+        where = ("--namespace", self.namespace(generation))
+        self._product.sandbox.on_exit(lambda: self.let_go(generation, check=False))
+        self._product.cluster.kubectl("create", "--filename=-", *where, input=json.dumps(held))
+
+    def let_go(self, generation: int, *, check: bool = True) -> None:
+        patch = json.dumps({"metadata": {"finalizers": None}})
+        where = ("--namespace", self.namespace(generation))
+        self._product.cluster.kubectl(
+            "patch", "configmap/held", *where, "--type=merge", f"--patch={patch}", check=check
+        )
+
+    def roles(self) -> list[tuple[str, bool]]:
+        """Its roles, and whether they may log in."""
+        return [tuple(row) for row in self._rows("SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname LIKE %s")]
+
+    def databases(self) -> list[str]:
+        return [name for (name,) in self._rows("SELECT datname FROM pg_database WHERE datname LIKE %s")]
+
+    def _rows(self, query: str) -> list[Any]:
+        script = (
+            "import json, pathlib, psycopg\n"
+            "password = pathlib.Path('/etc/innkeeper/postgres/password').read_text().strip()\n"
+            "with psycopg.connect(host='127.0.0.1', user='postgres', password=password) as connection:\n"
+            f"    print(json.dumps(connection.execute({query!r}, ['ws\\\\_{self.id}%']).fetchall()))\n"
+        )
+        done = self._product.kubectl("exec", "statefulset/innkeeper-pool", "--", "python3", "-c", script)
+        return json.loads(done.stdout)
+
+    def _kubectl(self, *arguments: str) -> str:
+        return self._product.cluster.kubectl(*arguments).stdout
+
+
+def test_sign_up_sleep_wake_and_purge(product: Installation):
+    alice = Person(product)
+    alice.sign_in("alice")
+    alice.sign_up("Acme", "news")
+    life = Life(product, product.reaches("news", "active")["id"])
+
+    it_has_a_namespace_of_its_own(life)
+
+    # Through the gateway, with the password that the hub shows to its owner.
+    password = alice.secret("news", "ADMIN_PASSWORD")
+    reader = Reader(product, password)
+    assert Reader(product, "wrong").ask("/me").status == 401
+    assert reader.ask("/me").json()["username"] == "admin"
+    assert reader.ask("/categories", {"title": "Inns"}).status == 201
+    she_signs_in_on_its_own_page(Person(product), password)
+
+    # 49 hours later nothing of it runs, then nothing is left of it but rows and data.
+    product.inn("clock", "advance", "49h")
+    assert (product.workspace("news")["state"], life.pods()) == ("deactivated", [])
+    eventually(lambda: life.everything() == [], timeout=PATIENCE, poll=1.0, describe=life.everything)
+    assert life.databases() == [f"ws_{life.id}"]
+    assert [can_log_in for _, can_log_in in life.roles()] == [False] * len(life.roles()) != []
+
+    # The next request wakes it, and it has what it had.
+    assert "Inns" in reader.categories()
+    assert (product.workspace("news")["generation"], life.phase(2)) == (2, "Active")
+    assert reader.ask("/categories", {"title": "Taverns"}).status == 201
+    assert alice.secret("news", "ADMIN_PASSWORD") == password
+
+    it_wakes_though_its_old_namespace_is_still_there(product, life, reader)
+
+    product.inn("clock", "advance", "49h")
+    assert (product.workspace("news")["state"], life.pods()) == ("deactivated", [])
+    product.inn("clock", "advance", "61d")
+    assert product.workspace("news")["state"] == "purged"
+    assert (life.everything(), life.databases(), life.roles()) == ([], [], [])
+    assert product.ask(ADDRESS).status == 410
+    assert product.api("GET", "/v1/drift").json()["items"] == []
+
+
+def it_has_a_namespace_of_its_own(life: Life) -> None:
+    labels = life.read(1, "namespace", life.namespace(1))["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert (labels[WORKSPACE], labels["innkeeper.dev/generation"]) == (life.id, "1")
+
+    assert 'violates PodSecurity "restricted' in life.refused_pod(1)
+
+    (quota,) = life.read(1, "resourcequotas")["items"]
+    assert quota["status"]["hard"]["count/pods"] == "1"
+    (limits,) = life.read(1, "limitranges")["items"]
+    assert limits["spec"]["limits"][0]["type"] == "Container"
+    (policy,) = life.read(1, "networkpolicies")["items"]
+    assert (policy["spec"]["podSelector"], sorted(policy["spec"]["policyTypes"])) == ({}, ["Egress", "Ingress"])
+    environment = life.read(1, "secret", "app")["data"]
+    assert {"DATABASE_URL", "ADMIN_PASSWORD"} <= environment.keys()
+    deployment = life.read(1, "deployment", "app")["spec"]
+    assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
+    (pod,) = life.read(1, "pods")["items"]
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert life.read(1, "service", "app")["spec"]["ports"][0]["port"] == 8080
+
+
+def she_signs_in_on_its_own_page(person: Person, password: str) -> None:
+    """With the form, so that cookies and redirects of a foreign application pass the gateway."""
+    person.open(f"http://{ADDRESS}:8080/")
+    answer = person.submit(f"http://{ADDRESS}:8080/login", {"username": "admin", "password": password})
+    assert (answer.status, "Logout" in answer.text) == (200, True), answer.text
+
+
+def it_wakes_though_its_old_namespace_is_still_there(product: Installation, life: Life, reader: Reader) -> None:
+    life.hold(2)
+    passage = json.loads(product.inn("clock", "advance", "49h", "--no-wait", "--output", "json"))
+    product.reaches("news", "deactivated")
+    eventually(lambda: life.phase(2) == "Terminating", timeout=PATIENCE, poll=0.5)
+    assert life.pods() == []
+
+    assert {"Inns", "Taverns"} <= set(reader.categories())
+    assert product.workspace("news")["generation"] == 3
+    assert (life.phase(2), life.phase(3), len(life.pods())) == ("Terminating", "Active", 1)
+    assert f"{life.namespace(2)} is not gone yet" in product.inn("workspace", "why", "news")
+
+    life.let_go(2)
+    eventually(lambda: life.phase(2) == "", timeout=PATIENCE, poll=1.0)
+    ended = json.loads(product.inn("operation", "follow", passage["id"], "--output", "json"))
+    assert ended["state"] == "done"
+    assert product.workspace("news")["state"] == "active"
