@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from innkeeper.adapters.local import output, records
+from innkeeper.adapters.local import endings, output, records
 from innkeeper.adapters.local.records import Record
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.model.errors import TemporaryError
@@ -172,6 +172,22 @@ def test_children_of_a_dead_leader_are_not_forgotten(runtime: LocalRuntime, tmp_
     runtime.stop(REF, grace=0)
     assert not living(child)
     assert runtime.remove(REF)
+
+
+def test_what_was_stopped_and_waited_for_is_not_looked_for_by_the_next_generation(
+    runtime: LocalRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    app = program(tmp_path, SERVER)
+    runtime.start(spec(REF, app))
+    runtime.stop(REF, grace=5)
+    looked: list[int] = []
+    monkeypatch.setattr(endings, "remains", lambda leader, _: looked.append(leader) or [])
+    runtime.start(spec(replace(REF, generation=2), app))
+    assert looked == []
+    # The control: of the second generation nobody has seen the end.
+    runtime.start(spec(replace(REF, generation=3), app))
+    assert looked == [runtime.observe(replace(REF, generation=2)).pid]
+    monkeypatch.undo()
 
 
 def test_children_of_a_dead_leader_end_before_it_starts_again(runtime: LocalRuntime, tmp_path: Path):
