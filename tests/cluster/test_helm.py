@@ -11,6 +11,7 @@ import pytest
 from support.cluster import TestCluster
 from support.helm import CHART, EVALUATION, PRODUCTION, Object, merge, render
 from support.installed import RELEASE, Installation, Person, installation
+from support.knocking import Door, knocking
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -114,27 +115,64 @@ def test_helm_test_wakes_one_workspace_and_leaves_it_asleep(product: Installatio
     assert product.workspace("canary")["generation"] == before + 1
 
 
+DOORS = {
+    "a workspace": Door("acme.apps.localhost", "POST", "/count", '"count"'),
+    "its pages": Door("acme.apps.localhost", "GET", "/whoami", '"slug": "acme"'),
+    "the portal": Door("hub.localhost", "GET", "/", "Sign in"),
+    "the API": Door("admin.localhost", "GET", "/readyz", '"ok"'),
+}
+
+
+@pytest.mark.timeout(900)
+def test_an_upgrade_and_a_rollback_lose_no_request(product: Installation):
+    """Invariant I5: each is answered by whom it was for, or refused with 503 and Retry-After before it got anywhere."""
+
+    def pods() -> set[str]:
+        selector = "app.kubernetes.io/component in (hub,admin,worker,gateway)"
+        listed = json.loads(product.kubectl("get", "pods", f"--selector={selector}", "--output=json").stdout)
+        return {one["metadata"]["uid"] for one in listed["items"] if "deletionTimestamp" not in one["metadata"]}
+
+    def count() -> int:
+        return product.ask("acme.apps.localhost", "/count").json()["count"]
+
+    at_first, counted = pods(), count()
+    with knocking(product, DOORS) as tally:
+        product.upgrade({"podAnnotations": {"round": "two"}})
+        product.await_ready()
+        upgraded = pods()
+        product.helm("rollback", RELEASE)
+        product.await_ready()
+    assert not at_first & upgraded  # the control: every pod, of gateways too, was made anew
+    assert not upgraded & pods()
+    assert tally.lost == 0, "\n".join(tally.words)
+    # What was refused got nowhere, and what was answered was done once.
+    assert count() - counted == tally.answered["a workspace"]
+    assert all(answered > 100 for answered in tally.answered.values()), tally
+    assert sum(tally.refused.values()) <= sum(tally.answered.values()) / 100, tally
+
+
 def test_an_upgrade_and_a_rollback_leave_workspaces_serving(product: Installation):
-    assert product.ask("acme.apps.localhost", "/count", method="POST").status == 200
+    counted = product.ask("acme.apps.localhost", "/count", method="POST").json()["count"]
     before = product.workspace("acme")
-    product.upgrade({"hub": {"replicas": 1}, "podAnnotations": {"round": "two"}})
+    upgrades = len(json.loads(product.helm("history", RELEASE, "--output", "json")))
+    product.upgrade({"hub": {"replicas": 1}, "podAnnotations": {"round": "three"}})
     product.await_ready()
-    assert len(json.loads(product.helm("history", RELEASE, "--output", "json"))) == 2
+    assert len(json.loads(product.helm("history", RELEASE, "--output", "json"))) == upgrades + 1
     hub = json.loads(product.kubectl("get", "deployment/innkeeper-hub", "--output=json").stdout)
     assert hub["spec"]["replicas"] == 1
     assert product.ask("hub.localhost").status == 200
-    assert product.ask("acme.apps.localhost", "/count").json()["count"] == 1
+    assert product.ask("acme.apps.localhost", "/count").json()["count"] == counted
     after = product.workspace("acme")
     assert (after["state"], after["generation"]) == ("active", before["generation"])
     # A gateway that left handed in its counters: nothing of it is unknown.
     gateways = json.loads(product.inn("gateway", "list", "--output", "json"))
     assert {one["id"] for one in gateways} == {"innkeeper-gateway-0", "innkeeper-gateway-1"}
 
-    product.helm("rollback", RELEASE, "1")
+    product.helm("rollback", RELEASE, str(upgrades))
     product.await_ready()
     hub = json.loads(product.kubectl("get", "deployment/innkeeper-hub", "--output=json").stdout)
     assert hub["spec"]["replicas"] == 2
-    assert product.ask("acme.apps.localhost", "/count").json()["count"] == 1
+    assert product.ask("acme.apps.localhost", "/count").json()["count"] == counted
 
 
 def test_secrets_that_were_made_up_stay_over_upgrades(product: Installation):

@@ -2,6 +2,7 @@
 
 Everything goes through a port-forward to a gateway, made anew when its pod goes, so any cluster will do. The
 images are those that `make images LOAD=...` brought; INN_TEST_IMAGE_REGISTRY and INN_TEST_IMAGE_TAG name others.
+INN_TEST_DNS_PEERS names the address blocks of a cluster's DNS servers, where those are no pods behind kube-dns.
 """
 
 import http.client
@@ -59,8 +60,8 @@ class Installation:
 
     def values(self, more: Object | None = None) -> Object:
         registered: Object = {"name": self.sandbox.name}
-        if self.cluster.ours:
-            registered["dnsPeers"] = ["10.244.0.1/32"]
+        if peers := "10.244.0.1/32" if self.cluster.ours else os.environ.get("INN_TEST_DNS_PEERS"):
+            registered["dnsPeers"] = peers.split(",")
         base: Object = {
             "image": _image("innkeeper"),
             "gateway": {"image": _image("innkeeper-gateway")},

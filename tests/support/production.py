@@ -17,11 +17,11 @@ from cryptography.x509.oid import NameOID
 
 from innkeeper.bootstrap.prepare import sample_spec
 from support.helm import Object
-from support.installed import PATIENCE, TAG, Installation
+from support.installed import PATIENCE, REGISTRY, TAG, Installation
 
 DOMAIN = "example.test"
 ISSUER = f"https://login.{DOMAIN}"
-IMAGE = f"localhost/innkeeper-evaluation:{TAG}"
+IMAGE = f"{REGISTRY}/innkeeper-evaluation:{TAG}"
 PASSWORD = "of-an-administrator"
 CLIENT_SECRET = "of-the-client-at-the-issuer"
 FRONT = Path(__file__).with_name("tls_front.py")
@@ -100,7 +100,7 @@ class Outside:
                     "sslMode": "require",
                 }
             ],
-            "apps": [{**sample, "image": f"localhost/innkeeper-sample:{TAG}"}],
+            "apps": [{**sample, "image": f"{REGISTRY}/innkeeper-sample:{TAG}"}],
         }
 
     def secret(self, namespace: str, name: str, data: dict[str, str]) -> None:
@@ -152,7 +152,7 @@ def container(serves: str, env: dict[str, str]) -> Object:
     return {
         "name": serves,
         "image": IMAGE,
-        "imagePullPolicy": "Never",
+        "imagePullPolicy": "IfNotPresent",
         "args": ["serve", serves],
         "env": [{"name": key, "value": value} for key, value in env.items()],
         "securityContext": RESTRICTED,
