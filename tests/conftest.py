@@ -20,6 +20,8 @@ pytest_plugins = [
     "support.admin",
     "support.cli",
     "support.cluster",
+    "support.dev",
+    "support.garbage",
     "support.gateway",
     "support.house",
     "support.kept",

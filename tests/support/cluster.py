@@ -71,7 +71,7 @@ class TestCluster:
     sandboxes: list["Sandbox"] = field(default_factory=list["Sandbox"])
 
     @property
-    def core(self) -> client.CoreV1Api:
+    def core(self) -> "client.CoreV1Api":  # in quotes: its module takes a second to import, and every run has this one
         return client.CoreV1Api(self.api)
 
     @property
