@@ -1,6 +1,7 @@
 """What the admin API tells of the outside: checks of apps, drift, logs, metrics; on a real runtime and instance."""
 
 import json
+import secrets
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -125,10 +126,10 @@ def test_drift_names_what_no_row_explains_and_what_is_missing(
     assert isinstance(shown["pid"], int)
     with house.database.transaction() as session:
         (instance,) = instances.everyone(session)
-    orphan = "00000000deadbeef"
+    orphan = secrets.token_hex(8)
     server = house.servers.server(instance)
     server.ensure_database(TenantDatabase.of(orphan, connections=5), fence=1)
-    stray = ActivationRef("11111111deadbeef", 1)
+    stray = ActivationRef(secrets.token_hex(8), 1)
     _start(house, stray)
     h.runtime(house).stop(ActivationRef(shown["id"], 1), grace=1)
     assert h.runtime(house).remove(ActivationRef(shown["id"], 1))

@@ -1,6 +1,7 @@
 """`inn drift --fix` on a real runtime and instance: each kind planted, and beside each what must be left alone."""
 
 import json
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,8 @@ def test_what_nobody_knows_is_left_alone_and_said(
     inn_whole: Run, whole: Admin, house: House, customer: Customer, pool_instance: Instance
 ):
     create(house, "acme", customer)
-    stray, strangers = ActivationRef("11111111deadbeef", 1), "00000000deadbeef"
+    # New ids each time: the instance is every test's, and whoever drops what was left there leaves a fence behind.
+    stray, strangers = ActivationRef(secrets.token_hex(8), 1), secrets.token_hex(8)
     start(runtime(house), stray)
     server = house.servers.server(pool_instance)
     server.ensure_database(TenantDatabase.of(strangers, connections=5), fence=1)

@@ -60,7 +60,7 @@ def test_a_dead_gateway_delays_a_passage_and_does_not_stop_it(house, gateway, cu
     assert steps(house, asked) == ["wait"]  # and says what for
     for _ in range(2):
         real_time_passes(house, minutes=10)
-        eventually(lambda: look(house) or steps(house, asked)[-1] != "wait", timeout=10)
+        eventually(lambda: look(house) or steps(house, asked)[-1] != "wait")
     assert h.operation(house, asked).state == "done"
     assert h.state_of(house, "acme") == "deactivating"
 
@@ -87,7 +87,7 @@ def test_what_ended_and_is_held_is_waited_for_once_then_named_and_left(
             f"Generation 1 ended, and {ended} is not gone yet"
         ]
         real_time_passes(house, minutes=1)
-        eventually(lambda: look(house) or h.operation(house, advance).state == "done", timeout=10)
+        eventually(lambda: look(house) or h.operation(house, advance).state == "done")
     # No second wait for it, at no later instant.
     assert steps(house, advance).count("wait") == 1
     assert steps(house, advance).count("advance") > 1
@@ -97,7 +97,7 @@ def test_what_ended_and_is_held_is_waited_for_once_then_named_and_left(
     with house.database.transaction() as session:
         session.execute("UPDATE activations SET due_real_at = clock_timestamp() WHERE due_real_at IS NOT NULL")
     again = begin(house, timedelta(hours=1))
-    eventually(lambda: look(house) or h.operation(house, again).state == "done", timeout=10)
+    eventually(lambda: look(house) or h.operation(house, again).state == "done")
     assert "not gone" not in said(house, again)[-1][1]
     assert [fact for fact in why(house, "acme") if fact.what == "ending"] == []
 

@@ -118,7 +118,7 @@ def test_a_new_gateway_never_had_what_was_withdrawn_long_before(make_front: Call
     front.start_haproxy()
     front.start_agent()
     front.settled(version)
-    eventually(lambda: front.drained(site, version), timeout=5)
+    eventually(lambda: front.drained(site, version))
 
 
 def test_a_full_table_forgets_and_what_it_may_have_forgotten_counts_as_traffic(make_front: Callable[..., Gateway]):

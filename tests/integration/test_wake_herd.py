@@ -47,7 +47,7 @@ def test_the_first_of_a_herd_starts_before_the_last_is_looked_at(
 
     def look(*args: Any) -> Any:
         if looked:
-            eventually(lambda: begun, describe="the first to be converged while the second waits", timeout=5)
+            eventually(lambda: begun, describe="the first to be converged while the second waits")
         looked.append(str(args[2]))
         return real(*args)
 

@@ -47,7 +47,7 @@ def test_leases_are_renewed_while_everything_else_hangs(
     try:
         with running(worker):
             worker._claims["held"] = h.read(house, "acme")
-            eventually(renewed.is_set, timeout=10)
+            eventually(renewed.is_set)
             hang.set()
     finally:
         hang.set()

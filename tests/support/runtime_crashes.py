@@ -91,9 +91,9 @@ class Crash:
             self.runtime.start(spec(REF, self.app))
             assert self.runtime.observe(REF).life is Life.RUNNING, self.runtime.observe(REF)
             pid = self.runtime.observe(REF).pid
-            eventually(lambda: self.processes() == [pid], timeout=5, describe=self.processes)
+            eventually(lambda: self.processes() == [pid], describe=self.processes)
         self.runtime.stop(REF, grace=5)
-        eventually(lambda: self.processes() == [], timeout=5, describe=self.processes)
+        eventually(lambda: self.processes() == [], describe=self.processes)
         assert self.runtime.remove(REF)
         assert not list(self.runtime.inventory())
         assert not list((self.root / "ports").iterdir()), "a port was lost"
