@@ -26,8 +26,9 @@ from innkeeper.model.domain import Domain
 from innkeeper.model.workspace import Problem, State
 from innkeeper.store.session import Database
 from support.chromium import DESKTOP, PHONE, fits, shot
-from support.development_issuer import development_issuer, free_port
+from support.development_issuer import development_issuer
 from support.hub import advance, furnish
+from support.ports import free_port
 from support.waiting import eventually
 
 pytest_plugins = ["support.chromium"]

@@ -10,7 +10,7 @@ import yaml
 from innkeeper.model.workspace import Instance
 from support.activations import SERVER
 from support.kubernetes import PYTHON_IMAGE, Pods
-from support.servers import free_port
+from support.ports import free_port
 from support.serving import Serve, Settings, ended_cleanly, inn, status
 from support.waiting import eventually
 

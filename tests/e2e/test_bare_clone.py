@@ -10,7 +10,6 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import stat
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.ports import free_port
 from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -116,11 +116,6 @@ def clone(request: pytest.FixtureRequest) -> Iterator[Clone]:
         yield clone
     finally:
         shutil.rmtree(private)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def status_of(url: str) -> int:

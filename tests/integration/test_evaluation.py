@@ -14,7 +14,7 @@ import pytest
 
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
 from innkeeper.ports import Identity
-from support.development_issuer import free_port
+from support.ports import free_port
 from support.waiting import eventually
 
 INN = str(Path(sys.executable).with_name("inn"))

@@ -16,7 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from support.gateway import PARENT, Gateway, free_port
+from support.gateway import PARENT, Gateway
+from support.ports import free_port
 from support.waiting import eventually
 
 SHOP = f"shop.{PARENT}"

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from support.gateway import BROWSER, PARENT, Gateway, free_port
+from support.gateway import BROWSER, PARENT, Gateway
+from support.ports import free_port
 from support.small_app import SmallApp
 
 SHOP = f"shop.{PARENT}"

@@ -12,8 +12,8 @@ import uvicorn
 from innkeeper.hub import cookies, progress
 from innkeeper.hub.guard import safe_return_to
 from innkeeper.model.workspace import State
-from support.development_issuer import free_port
 from support.hub import Browser, Hub, advance
+from support.ports import free_port
 from support.waiting import eventually
 
 pytest_plugins = ["support.hub"]

@@ -10,8 +10,8 @@ from innkeeper.adapters.mail_relay import MailRelay
 from innkeeper.gateway.config import find_haproxy
 from innkeeper.ports import Mail
 from innkeeper.store import schema
+from support.ports import free_port
 from support.postgres import FreshDatabase
-from support.servers import free_port
 from support.serving import Serve, Settings, ended_cleanly, inn, status
 from support.state import Dsns, as_role, own
 from support.waiting import eventually

@@ -1,6 +1,5 @@
 """The development issuer as local mode runs it: a child on a free port, in a directory of its own."""
 
-import socket
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -9,13 +8,8 @@ from pathlib import Path
 import httpx2
 
 from innkeeper.adapters.local.issuer import IssuerSetup, issuer_command, issuer_environment, prepare
+from support.ports import free_port
 from support.waiting import eventually
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -38,5 +32,5 @@ def development_issuer(directory: Path, redirect_uri: str) -> Generator[IssuerSe
         yield setup
     finally:
         child.terminate()
-        child.wait(timeout=10)
+        child.wait(timeout=60)
         output.close()

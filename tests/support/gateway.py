@@ -29,6 +29,7 @@ from innkeeper.gateway.settings import GatewaySettings, split_address
 from innkeeper.model.workspace import Address
 from innkeeper.store import routes
 from innkeeper.store.session import Database
+from support.ports import free_port
 from support.small_app import SmallApp
 from support.state import Dsns
 from support.waiting import eventually
@@ -36,12 +37,6 @@ from support.waiting import eventually
 PARENT = "apps.localhost"
 SECRET = "a-secret-of-the-tests"
 BROWSER = {"Accept": "text/html,application/xhtml+xml", "Sec-Fetch-Mode": "navigate"}
-
-
-def free_port(family: socket.AddressFamily = socket.AF_INET) -> int:
-    with socket.socket(family) as sock:
-        sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
-        return int(sock.getsockname()[1])
 
 
 @dataclass(frozen=True)

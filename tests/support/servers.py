@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from innkeeper.store.session import Database
 from support import house as h
 from support.clusters import LocalClusters
 from support.faults import Schedule
+from support.ports import free_port
 from support.scenarios import Stage
 from support.site import Folders, Site
 from support.state import MOVABLE, PASSWORD, Dsns
@@ -62,13 +62,6 @@ def kill(server: EmbeddedPostgres) -> None:
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not server.alive())
     server.start()
-
-
-def free_port() -> int:
-    """Its server keeps it through every death: whoever has it written down finds it again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
