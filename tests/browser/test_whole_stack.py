@@ -1,8 +1,7 @@
 """Sign-up in a real browser on the whole of local mode: issuer, hub, control plane, gateway, database, application."""
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,11 +15,10 @@ pytestmark = [pytest.mark.timeout(240)]
 
 
 @pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Dev]:
-    made = Dev(tmp_path / "data")
-    made.start()
-    yield made
-    made.clean_up()
+def dev(dev: Dev) -> Dev:
+    """Started."""
+    dev.start()
+    return dev
 
 
 def test_from_sign_up_to_sleep_and_back(dev: Dev, page_of: Callable[..., Page]):

@@ -1,11 +1,20 @@
-"""``inn dev`` as people run it: a process of its own on a data directory of its own, and what can be seen of it."""
+"""``inn dev`` as people run it: a process of its own on a data directory of its own, and what can be seen of it.
 
+Fixtures, as a pytest plugin::
+
+    def test_x(dev):                   # not started, on a data directory that was used elsewhere
+    def test_y(new):                   # nothing there, nothing started
+"""
+
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -13,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from support.waiting import eventually
 
@@ -234,3 +244,53 @@ class Dev:
             return any(mark in word for word in (*process.cmdline(), process.cwd()))
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
+
+
+@pytest.fixture(scope="session")
+def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that was used and stopped, to copy: a new one takes twice as long to be ready.
+
+    Made once, by the first worker that asks.
+    """
+    own = tmp_path_factory.getbasetemp()
+    everyones = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    kept, made = everyones / "used-data", Dev(everyones / "used-data-in-the-making" / "data")
+    with (everyones / "used-data.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            made.data.parent.mkdir()
+            try:
+                began = time.monotonic()
+                made.start()
+                # For the report: a time is never asserted.
+                sys.stdout.write(f"ready with a new data directory after {time.monotonic() - began:.1f} s\n")
+                made.stop()
+                made.data.rename(kept)
+            finally:
+                made.clean_up()
+                shutil.rmtree(made.data.parent)
+    return kept
+
+
+def copied(used: Path, to: Path) -> Path:
+    """A copy that chooses ports of its own: others of the same may start at the same moment."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", str(used), str(to)], check=True)
+    (to / "ports.json").unlink()
+    return to
+
+
+@pytest.fixture
+def dev(used_data: Path, tmp_path: Path) -> Iterator[Dev]:
+    """Not started, on a copy of a data directory that was used elsewhere."""
+    made = Dev(copied(used_data, tmp_path / "data"))
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[Dev]:
+    """Nothing there, nothing started."""
+    made = Dev(tmp_path / "data")
+    yield made
+    made.clean_up()

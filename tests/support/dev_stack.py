@@ -7,7 +7,7 @@
         assert stack.get("acme", "/whoami").json["slug"] == "acme"
         stack.inn("workspace", "deactivate", "acme", "--wait")
 
-A module says what its stack is started with in STACK = ("--app", "x.yaml"). Tests of one module share its clock: slugs
+A module whose stack is started with more (--app) makes it by `running`. Tests of one module share its clock: slugs
 are their own, and what advances time belongs into modules whose other workspaces may fall asleep.
 """
 
@@ -29,6 +29,7 @@ import pytest
 
 from innkeeper.adapters.local.data_directory import DataDirectory, Lock
 from innkeeper.bootstrap.local import STATE_DATABASE, Local
+from support.dev import copied
 from support.gateway import BROWSER, Reply
 from support.waiting import eventually
 
@@ -370,10 +371,9 @@ def running(data: Path, *options: str) -> Generator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The module's own running stack; ``STACK`` of the module: more options of `inn dev`."""
-    options: Sequence[str] = getattr(request.module, "STACK", ())
-    with running(tmp_path_factory.mktemp("dev") / "data", *options) as made:
+def stack(used_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The module's own running stack."""
+    with running(copied(used_data, tmp_path_factory.mktemp("dev") / "data")) as made:
         yield made
 
 
