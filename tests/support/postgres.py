@@ -14,6 +14,7 @@ The server stops when the session ends, whatever failed; when pytest is killed, 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -113,3 +114,12 @@ def fresh_database(pg_databases: Databases) -> Iterator[FreshDatabase]:
     yield create
     for dsn in made:
         pg_databases.drop(dsn)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """For tests that kill or restart it, or look into its log."""
+    settings = {"log_statement": "all", "log_min_duration_statement": "0", "log_min_error_statement": "error"}
+    own = EmbeddedPostgres(tmp_path / "own", durable=False, end_with_parent=True, settings=settings)
+    with own:
+        yield own
