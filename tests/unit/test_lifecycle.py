@@ -47,3 +47,33 @@ def test_every_pair_is_answered_with_a_state_or_with_what_to_do(state, request_)
 def test_every_state_that_is_not_settled_can_be_left_by_an_event():
     for state in set(State) - lifecycle.SETTLED:
         assert any((state, event.value) in {(s, name) for s, name, _ in lifecycle.table()} for event in Event)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_what_is_on_the_move_may_be_asked_to_stay_asleep_once_it_has_stopped(state):
+    """It is deactivating, or was, on an order that wakes it elsewhere; beside it the same where nobody moves."""
+    stays = state in {State.DEACTIVATING, State.DEACTIVATED}
+    if stays:
+        assert lifecycle.next_state("acme", state, Request.DEACTIVATE, moving=True) is state
+        with pytest.raises(Conflict):
+            lifecycle.next_state("acme", state, Request.DEACTIVATE)
+    for request in set(Request) - ({Request.DEACTIVATE} if stays else set()):
+        assert answer(state, request, moving=True) == answer(state, request, moving=False)
+
+
+def answer(state, request, *, moving):
+    try:
+        return lifecycle.next_state("acme", state, request, moving=moving)
+    except (Conflict, Gone) as refused:
+        return str(refused)
+
+
+def test_an_event_leads_where_the_table_says_and_is_a_defect_anywhere_else():
+    known = {(start, name): to for start, name, to in lifecycle.table()}
+    for state in State:
+        for event in Event:
+            if (state, event.value) in known:
+                assert lifecycle.after(state, event) is known[state, event.value]
+            else:
+                with pytest.raises(KeyError):
+                    lifecycle.after(state, event)

@@ -1,5 +1,7 @@
 """API tokens: form, scopes that include each other, and secrets that are never shown by accident."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from innkeeper.model import token
@@ -37,3 +39,9 @@ def test_each_scope_includes_those_before_it():
     assert not token.covers([], Scope.READ)
     assert not token.covers(["nonsense"], Scope.READ)
     assert token.covers(["read", "admin"], Scope.OPERATE)
+
+
+def test_what_a_token_does_is_audited_under_its_id_and_not_its_name():
+    now = datetime.now(UTC)
+    kept = token.Token("4f", "a laptop", ("read",), "cli", now, now, None, None)
+    assert kept.actor == "token:4f"
