@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from innkeeper.adapters.local import endings, output, records
+from innkeeper.adapters.local import endings, output, records, spawn
 from innkeeper.adapters.local.records import Record
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.model.errors import TemporaryError
@@ -129,6 +129,41 @@ def test_an_application_outlives_its_worker_and_obeys_the_next(runtime: LocalRun
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the exit code of another process's child")
 def test_an_end_that_another_worker_must_wait_for_is_seen(runtime: LocalRuntime, worker: "subprocess.Popen[str]"):
     exited(runtime)
+    assert "code 5" in runtime.observe(REF).message
+
+
+REMOVER = """
+import sys
+from pathlib import Path
+from innkeeper.adapters.local.runtime import LocalRuntime
+from innkeeper.model.workspace import ActivationRef
+runtime, ref = LocalRuntime(Path(sys.argv[1])), ActivationRef("a1b2c3", 1)
+runtime.stop(ref, grace=10)
+assert runtime.remove(ref)
+"""
+
+
+def zombie(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_another_worker_removed_is_waited_for_by_the_one_that_started_it(runtime: LocalRuntime, tmp_path: Path):
+    runtime.start(spec(REF, program(tmp_path, SERVER)))
+    pid = runtime.observe(REF).pid
+    assert pid is not None
+    subprocess.run([sys.executable, "-c", REMOVER, tmp_path / "runtime"], check=True)
+    assert zombie(pid)  # the control
+    runtime.maintain()
+    assert not psutil.pid_exists(pid)
+
+
+def test_whose_end_was_not_seen_yet_is_left_to_whoever_asks(runtime: LocalRuntime, tmp_path: Path):
+    runtime.start(spec(REF, program(tmp_path, "raise SystemExit(5)")))
+    record = runtime._records.read(REF)
+    assert record is not None
+    assert record.pid is not None
+    eventually(lambda: zombie(record.pid or 0))
+    spawn.reap_forgotten()
     assert "code 5" in runtime.observe(REF).message
 
 

@@ -97,6 +97,7 @@ class LocalRuntime:
         """Every second or so: keep outputs small, wait for ended children and note how they ended."""
         for ref in self._records.refs():
             self.observe(ref)
+        spawn.reap_forgotten()
 
     def halt(self, *, grace: float) -> None:
         """End every process because the installation goes down: no stop mark, so each may start again."""
@@ -106,6 +107,7 @@ class LocalRuntime:
 
         with ThreadPoolExecutor(_HALT_AT_ONCE) as pool:
             list(pool.map(end, self._records.refs()))
+        spawn.reap_forgotten()
 
     def listening(self, ref: ActivationRef) -> list[Address]:
         """Where the activation's processes listen, for the conformance check of an app."""

@@ -39,6 +39,8 @@ _DASH = "/bin/dash"
 
 _children: dict[int, "subprocess.Popen[bytes]"] = {}
 """Children belong to this operating system process, whichever runtime object started them; kept to be waited for."""
+_folders: dict[int, Path] = {}
+"""Where each was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], folder: Pat
         raise TemporaryError(f"this machine could not start another process: {error.strerror}") from error
     finally:
         os.close(reader)
-    _children[child.pid] = child
+    _folders[child.pid], _children[child.pid] = folder, child
     # Present even if it ended already: nobody but us can wait for it.
     seen = look(child.pid)
     return Held(child.pid, seen.identity if seen else "", writer)
@@ -107,7 +109,15 @@ def reap(pid: int) -> int | None:
     code = child.poll()
     if code is not None:
         _children.pop(pid, None)
+        _folders.pop(pid, None)
     return code
+
+
+def reap_forgotten() -> None:
+    """Wait for children whose folder is gone: another worker ended and removed them, and nobody asks for their code."""
+    for pid, folder in list(_folders.items()):
+        if not folder.exists():
+            reap(pid)
 
 
 def _shell() -> list[str]:
