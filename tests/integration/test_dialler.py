@@ -13,15 +13,10 @@ from typing import Any
 import pytest
 
 from innkeeper.adapters.kubernetes import dialler
+from support.ports import free_port
 from support.waiting import eventually
 
 SOURCE = Path(dialler.__file__).read_text()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @contextmanager
