@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from innkeeper.admin.app import create_admin
 from innkeeper.admin.routing import PUBLIC, SCOPE, CheckedRoute
 from innkeeper.control import tokens
-from innkeeper.model.errors import Conflict
-from innkeeper.model.token import Scope, digest
+from innkeeper.model.errors import Conflict, InvalidInput
+from innkeeper.model.token import LIFE_MAX, NAME_MAX, Scope, digest
 from innkeeper.store.session import Database
 from support.admin import Admin
 
@@ -207,6 +207,39 @@ def test_token_expiry_is_real_time(admin: Admin):
     with admin.database.transaction() as session:
         session.execute("UPDATE installation SET clock_offset = interval '5 years'")
     assert admin.client.get("/v1/workspaces", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "scopes", "life", "field"),
+    [
+        ("", ["read"], timedelta(days=1), "name"),
+        (" ", ["read"], timedelta(days=1), "name"),
+        ("a\nb", ["read"], timedelta(days=1), "name"),
+        ("x" * (NAME_MAX + 1), ["read"], timedelta(days=1), "name"),
+        ("ci", [], timedelta(days=1), "scopes"),
+        ("ci", ["read", "root"], timedelta(days=1), "scopes"),
+        ("ci", ["read"], timedelta(seconds=59), "expires_in"),
+        ("ci", ["read"], LIFE_MAX + timedelta(seconds=1), "expires_in"),
+    ],
+    ids=[
+        "no name",
+        "blank",
+        "two lines",
+        "too long",
+        "no scope",
+        "unknown scope",
+        "too short a life",
+        "too long a life",
+    ],
+)
+def test_a_token_is_not_made_of_what_is_none(state: Database, name: str, scopes: list[str], life: Any, field: str):
+    with pytest.raises(InvalidInput) as refused, state.transaction() as session:
+        tokens.create(session, actor="test", name=name, scopes=scopes, life=life)
+    assert refused.value.fields == {"field": field}
+    with state.transaction() as session:
+        assert session.execute("SELECT count(*) AS n FROM tokens").fetchone() == {"n": 0}
+        for least in (timedelta(minutes=1), LIFE_MAX):  # the control
+            tokens.create(session, actor="test", name="x" * NAME_MAX, scopes=["read"], life=least)
 
 
 def test_the_bootstrap_token_is_made_once(state: Database):

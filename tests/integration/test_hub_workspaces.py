@@ -373,7 +373,9 @@ def test_what_does_not_exist_looks_the_same_as_what_is_not_yours(hub: Hub):
     bob.sign_up("Globex", "globex", "bob")
     foreign = bob.post("/workspaces/acme/requests", {"request": "wake"})
     absent = bob.post("/workspaces/nobody/requests", {"request": "wake"})
-    assert (foreign.status_code, foreign.text) == (absent.status_code, absent.text)
+    no_slug = bob.post("/workspaces/A--b/requests", {"request": "wake"})
+    assert foreign.status_code == 404
+    assert {(answer.status_code, answer.text) for answer in (foreign, absent, no_slug)} == {(404, foreign.text)}
 
 
 @pytest.mark.parametrize("path", ["/operations/op-1", "/operations/%00", "/operations/op-" + "0" * 20, "/nowhere"])
