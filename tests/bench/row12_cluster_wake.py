@@ -37,7 +37,7 @@ HOST = "10.244.0.1"
 PASSWORD = "password-of-the-bench"
 POLL = 0.004
 
-TINY = App("tiny", "1.0.0", image=PROBE_IMAGE, args=("serve", "8080"), health=Health("/", 60.0), connections=2)
+TINY = App("tiny", "1.0.0", image=PROBE_IMAGE, args=("serve", "8080"), health=Health("/healthz", 60.0), connections=2)
 """A static program that serves at once; of its database it takes no notice."""
 
 SAMPLE = replace(
@@ -45,7 +45,6 @@ SAMPLE = replace(
     name="sample",
     image="localhost/innkeeper-sample:dev",
     args=(),
-    health=Health("/healthz", 60.0),
     env={"DATABASE_URL": "{database_url}", "HOST": "{host}", "PORT": "{port}", "SLUG": "{slug}"},
 )
 
@@ -194,7 +193,7 @@ def _until_ok(address: str, app: App) -> None:
     while time.monotonic() < deadline:
         connection = http.client.HTTPConnection(address, app.port, timeout=1)
         try:
-            connection.request("GET", app.health.path)
+            connection.request("GET", "/")
             if connection.getresponse().status == 200:
                 return
         except OSError:
