@@ -138,7 +138,7 @@ class Plane:
         began = time.perf_counter()
         said = self._status(self.port, "/", host=f"{slug}.{PARENT}")
         took = time.perf_counter() - began
-        if not said.startswith(b"HTTP/1.1 200 "):
+        if said.split(b" ")[1:2] != [b"200"]:
             raise RuntimeError(f"{slug}: {said!r}\n{self.logs()}")
         return took
 
