@@ -21,7 +21,7 @@ from kubernetes import watch
 from plane import PATIENCE, Plane, running
 from psycopg import sql
 
-from innkeeper.adapters.kubernetes.names import WORKSPACE
+from innkeeper.adapters.kubernetes.names import GENERATION, WORKSPACE
 from innkeeper.control.values import activation_values
 from innkeeper.model.app import App, Health
 from innkeeper.model.workspace import ActivationRef, TenantDatabase
@@ -164,7 +164,8 @@ class _Watch:
         self._found: list[str] = []
         self._event = threading.Event()
         self._core: Any = sandbox.cluster.core
-        self._selector = f"{WORKSPACE}={ref.workspace_id}"
+        # Its generation too: the pod before it may still be on its way out.
+        self._selector = f"{WORKSPACE}={ref.workspace_id},{GENERATION}={ref.generation}"
         self._version: str = self._core.list_pod_for_all_namespaces(limit=1).metadata.resource_version
         threading.Thread(target=self._follow, daemon=True).start()
         time.sleep(0.3)
