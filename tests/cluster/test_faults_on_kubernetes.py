@@ -133,6 +133,26 @@ def test_a_pod_without_its_labels_serves_on_and_sleeps_with_its_workspace(
     whole()
 
 
+@pytest.mark.parametrize("changed", ["another", None])
+def test_a_namespace_whose_label_was_changed_is_said_and_neither_taken_for_gone_nor_deleted(
+    house: House, acme: Workspace, pods: Pods, whole: Whole, changed: str | None
+):
+    def label(value: str | None) -> None:
+        body = {"metadata": {"labels": {"innkeeper.dev/cluster": value}}}
+        pods.core.patch_namespace(str(acme.activation), body)
+
+    label(changed)
+    h.ask(house, "acme", Request.DEACTIVATE)
+    h.drive(house, until=lambda: h.read(house, "acme").problem is not None, timeout=60)
+    assert "is not of cluster" in facts(house, "acme")["problem"]
+    assert h.state_of(house, "acme") == "deactivating"
+    assert len(pods_of(pods, acme.activation)) == 1
+    label(pods.cluster)
+    h.ask(house, "acme", Request.RETRY)
+    settle(house, lambda: h.state_of(house, "acme") == "deactivated")
+    whole()
+
+
 def test_labels_that_tell_of_another_workspace_mislead_nobody(  # noqa: PLR0917 - fixtures come by name
     house: House, gateway: TableGateway, acme: Workspace, customer: Customer, pods: Pods, whole: Whole
 ):
