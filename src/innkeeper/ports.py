@@ -135,7 +135,10 @@ class DatabaseServer(Protocol):
     """Databases and logins on one instance. Every change runs behind the workspace's fence row there."""
 
     def ensure_database(self, database: TenantDatabase, *, fence: int) -> None:
-        """Create roles (no login yet) and database, hardened, with its extensions; journalled before CREATE."""
+        """Create roles (no login yet) and database, hardened, with its extensions; journalled before CREATE.
+
+        The database survives a crash of the server from then on. Of the rest ``open_login`` mends what did not.
+        """
         ...
 
     def open_login(self, database: TenantDatabase, verifier: str, *, fence: int) -> None:

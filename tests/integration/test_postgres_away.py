@@ -54,6 +54,34 @@ def test_a_login_is_on_disk_once_it_is_settled_and_missed_when_a_crash_took_it(t
         assert server.observe(database).can_login
 
 
+def test_what_a_crash_took_of_a_new_database_is_mended_by_its_first_login(tmp_path: Path):
+    # Nothing reaches the disk that nobody waits for: CREATE DATABASE is waited for, what comes after it is not.
+    own = EmbeddedPostgres(tmp_path / "own", end_with_parent=True, settings={"wal_writer_delay": "10s"})
+    database, strange = new_database(), new_database()
+    login, stranger = Login(database), Login(strange)
+    with own, closing(PostgresServer(own.dsn())) as server:
+        server.ensure_database(strange, fence=1)
+        server.open_login(strange, stranger.verifier, fence=1)
+        server.settle_login(strange, fence=1)  # the server is prepared, and all of that is on disk
+        server.ensure_database(database, fence=1)
+        assert own.pid is not None
+        os.kill(own.pid, signal.SIGKILL)
+        eventually(lambda: not own.alive())
+        own.start()
+        found = server.observe(database)
+        assert found.database_exists
+        assert found.role_exists
+        assert database.workspace_id in server.inventory()
+        server.open_login(database, login.verifier, fence=1)
+        server.settle_login(database, fence=1)
+        with login.connect(own) as connection:
+            connection.execute("CREATE TABLE notes AS SELECT 'kept' AS note")
+            owner = connection.execute("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'public'")
+            assert owner.fetchone() == (database.role,)
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            stranger.connect(own, database.name)
+
+
 def test_a_server_that_is_down_is_temporary_and_heals(own_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("innkeeper.adapters.postgres.connections.CONNECT_TIMEOUT", 1)
     database = new_database()

@@ -5,12 +5,12 @@ what this claim has already repeated; it is empty after a crash.
 
 Rising (provisioning, waking; active when its process ended):
 
-| seen                                   | step            |
-|----------------------------------------|-----------------|
-| database never completed               | create-database |
-| not started in this claim              | start           |
-| not healthy yet                        | await-health    |
-| healthy                                | publish         |
+| seen                                        | step            |
+|---------------------------------------------|-----------------|
+| database never completed, nor in this claim | create-database |
+| not started in this claim                   | start           |
+| not healthy yet                             | await-health    |
+| healthy                                     | publish         |
 
 Staying (active): rest while it runs, is healthy and its route leads there; publish when only the route, an old problem
 or an operation that waits for this is behind; rise again when its process ended. Before that its route is closed unless
@@ -95,7 +95,7 @@ def plan(*, workspace: Workspace, seen: Seen) -> Step:
 
 
 def _rise(workspace: Workspace, seen: Seen) -> Step:
-    if not workspace.database_ready:
+    if not (workspace.database_ready or Step.CREATE_DATABASE in seen.done):
         return Step.CREATE_DATABASE
     if Step.START not in seen.done:
         return Step.START

@@ -139,6 +139,10 @@ class Connections:
         return make_conninfo("", **parameters)
 
 
+NOT_WAITING = sql.SQL("SELECT set_config('synchronous_commit', 'off', true)")
+"""For the transaction: its commit does not wait for the disk. What waits later on the same server waits for it too."""
+
+
 def text(connection: Connection[TupleRow], statement: sql.Composable) -> LiteralString:
     """A composed statement as text, quoted for this connection, to be joined with others into one round trip."""
     return cast("LiteralString", statement.as_string(connection))

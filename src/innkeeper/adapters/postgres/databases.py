@@ -1,5 +1,9 @@
 """Creates, mends, drops and describes a tenant's database and roles. Called by server.py, on the admin database.
 
+Creating waits for the disk once, in CREATE DATABASE, whose commit takes along all that was written before it. What
+comes after it is on disk with the login that is opened next (``settle_login``); what a crash has taken until then is
+found missing by ``open_login``, and mended.
+
 CREATE and DROP DATABASE cannot be part of a transaction. So the intent is written down first, in the transaction that
 checks the fence, and the session holds the workspace's lock until the end: a newer fence that finds it held ends the
 session, and with it whatever the server was doing for it. A repeated call finishes what was left. (What a stale worker
@@ -13,7 +17,7 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from innkeeper.adapters.postgres import extensions, hardening, journal, sessions
-from innkeeper.adapters.postgres.connections import Connections, run
+from innkeeper.adapters.postgres.connections import NOT_WAITING, Connections, run
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.observed import DatabaseObservation
 from innkeeper.model.workspace import TenantDatabase
@@ -32,22 +36,23 @@ class Found:
 def ensure(connection: Connection[TupleRow], connections: Connections, database: TenantDatabase, fence: int) -> None:
     """Roles and database exist, hardened, with their extensions. Never replaces a database that is whole."""
     _check_extensions(connection, database)
-    run(connection, journal.enter(database, fence, whole_session=True))
+    run(connection, NOT_WAITING, journal.enter(database, fence, whole_session=True))
     found = look(connection, database)
     _check_intent(database, found)
     if not (found.exists and found.valid):
         _create(connection, database, found, fence)
     else:
-        run(connection, *hardening.assert_roles(database))
-    run(connection, *hardening.assert_database(database))
+        run(connection, NOT_WAITING, *hardening.assert_roles(database))
+    run(connection, NOT_WAITING, *hardening.assert_database(database))
     with connections.to(database.name) as inside:
         # A new one has the inside from the template.
         outdated = found.exists and found.valid and found.hardening != hardening.VERSION
         if outdated:
             inside.execute(hardening.INSIDE)
-        run(inside, *hardening.inside_tenant(database))
+        run(inside, NOT_WAITING, *hardening.inside_tenant(database))
     run(
         connection,
+        NOT_WAITING,
         journal.intend(
             database, fence, "ready", hardening=hardening.VERSION, extensions=tuple(sorted(database.extensions))
         ),
@@ -136,7 +141,7 @@ def _check_intent(database: TenantDatabase, found: Found) -> None:
 
 
 def _create(connection: Connection[TupleRow], database: TenantDatabase, found: Found, fence: int) -> None:
-    run(connection, *hardening.assert_roles(database), journal.intend(database, fence, "creating"))
+    run(connection, NOT_WAITING, *hardening.assert_roles(database), journal.intend(database, fence, "creating"))
     if found.exists:
         connection.execute(_drop_statement(database))  # what a cut-short DROP left; a whole one never gets here
     # Closed until its grants are set: a new database is open to everybody by default.

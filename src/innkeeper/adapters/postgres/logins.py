@@ -11,12 +11,9 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from innkeeper.adapters.postgres import hardening, journal, sessions
-from innkeeper.adapters.postgres.connections import Connections, run
+from innkeeper.adapters.postgres.connections import NOT_WAITING, Connections, run
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import TenantDatabase
-
-_NOT_WAITING = "SELECT set_config('synchronous_commit', 'off', true)"
-"""For this transaction. A request waits for the login, and the application's start takes longer than the disk."""
 
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$\d{1,7}:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=")
 
@@ -31,7 +28,8 @@ def open_login(connection: Connection[TupleRow], database: TenantDatabase, verif
     """Let the role log in, if everything else is as it should be."""
     superuser = connection.info.parameter_status("is_superuser") == "on"
     with connection.pipeline():  # one round trip and one transaction, as one message would be
-        connection.execute(_NOT_WAITING)
+        # A request waits for the login, and the application's start takes longer than the disk.
+        connection.execute(NOT_WAITING)
         connection.execute(journal.ENTER, (database.workspace_id, database.name, fence), prepare=True)
         connection.execute(hardening.VERIFY, hardening.verified(database), prepare=True)
         connection.execute(hardening.open_login(database, verifier, superuser=superuser))

@@ -18,12 +18,9 @@ STARTING = "The application is starting"
 
 
 def create_database(outside: Outside, seen: Seen) -> Workspace | None:
+    """``start``, which comes next in the same claim, records it: creating it again does no harm, waiting does."""
     outside.create_database()
-    with outside.house.database.transaction() as session:
-        changed = workspaces.record(session, outside.workspace, database_ready=True)
-        if changed is not None:
-            tell(session, outside.workspace, Step.CREATE_DATABASE, "Its database is ready")
-        return changed
+    return outside.workspace
 
 
 def start(outside: Outside, seen: Seen) -> Workspace | None:
@@ -34,6 +31,8 @@ def start(outside: Outside, seen: Seen) -> Workspace | None:
     if seen.begun:
         outside.start(seen.activation)
         return outside.workspace
+    if not outside.workspace.database_ready:
+        return _first_start(outside, seen)
     runs = outside.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
     with outside.house.database.transaction() as session:
         if not ours(session, outside.workspace):
@@ -43,6 +42,26 @@ def start(outside: Outside, seen: Seen) -> Workspace | None:
         tell(session, outside.workspace, Step.START, STARTING)
     outside.start(seen.activation)
     return outside.workspace
+
+
+def _first_start(outside: Outside, seen: Seen) -> Workspace | None:
+    """With a database of this very claim, recorded while the application starts, or when it cannot be started."""
+    try:
+        outside.start(seen.activation)
+    except (TemporaryError, PermanentError):
+        _database_ready(outside, seen)
+        raise
+    return _database_ready(outside, seen)
+
+
+def _database_ready(outside: Outside, seen: Seen) -> Workspace | None:
+    with outside.house.database.transaction() as session:
+        changed = workspaces.record(session, outside.workspace, database_ready=True)
+        if changed is not None:
+            activations.restarting(session, seen.activation.ref)
+            tell(session, outside.workspace, Step.CREATE_DATABASE, "Its database is ready")
+            tell(session, outside.workspace, Step.START, STARTING)
+        return changed
 
 
 def await_health(outside: Outside, seen: Seen) -> Workspace | None:
