@@ -5,12 +5,15 @@ What the quick way answers must be what the slow way answers, and it never answe
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import pytest
+from fastapi.testclient import TestClient
 from psycopg import sql
 
+from innkeeper.admin.app import create_admin
 from innkeeper.admin.call import Call
 from innkeeper.store.glances import Glances
 from support.admin import Admin
@@ -117,6 +120,14 @@ def test_connections_that_the_server_has_ended_cost_nobody_an_answer(acme: Admin
         ).rowcount
     assert ended >= 1
     assert [read(acme).status_code for _ in range(3)] == [200] * 3
+
+
+def test_without_a_connection_to_spare_everything_is_judged_in_threads(acme: Admin):
+    with TestClient(create_admin(replace(acme.services, glances=0)), base_url="http://admin.localhost") as client:
+        with threads() as seen:
+            answer = client.get("/v1/workspaces/acme", headers=acme.headers("read"))
+        assert answer.status_code == 200
+        assert len(seen) == 1
 
 
 def test_its_connections_cannot_write(acme: Admin):

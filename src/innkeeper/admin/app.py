@@ -58,7 +58,7 @@ def create_admin(services: AdminServices) -> FastAPI:
     app.state.streams = Streams(services.signals)
     app.state.checks = CheckRunner(services)
     app.state.refusals = Refusals(services.database, edge="admin-api")
-    app.state.glances = Glances(services.database.dsn, application="innkeeper admin glances")
+    app.state.glances = Glances(services.database.dsn, application="innkeeper admin glances", size=services.glances)
     return app
 
 

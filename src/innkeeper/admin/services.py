@@ -13,6 +13,7 @@ class AdminServices:
     """``runtimes``, ``servers``, ``health`` and ``inspector`` only where this process reaches what they are for.
 
     Logs, drift, checks of apps and of clusters need them.
+    ``glances``: connections to the state database beside those of ``database``, for the hot read; 0: it has none.
     ``local``: local mode, which shows process ids. ``signals`` hears channel ``operation``; shared with the hub when
     both run in one process.
     """
@@ -25,4 +26,5 @@ class AdminServices:
     servers: DatabaseServers | None = None
     health: Health | None = None
     inspector: ClusterInspector | None = None
+    glances: int = 4
     local: bool = False

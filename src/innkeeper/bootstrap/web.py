@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -39,6 +39,9 @@ from innkeeper.store.signals import Signals
 
 CONNECTIONS = 16
 """To the state database: pages and API calls run in threads and hold one for milliseconds."""
+
+GLANCES = 4
+"""How many of those, at most, are kept for the API's hot read."""
 
 GRACE = 3
 """Seconds for running requests when the process is told to end."""
@@ -95,6 +98,7 @@ def opened_admin(shared: "Shared", house: HouseSettings, public: PublicSettings,
             inspector=runtimes,
             servers=servers,
             health=HttpHealth(),
+            glances=shared.glances,
             local=local,
         )
     )
@@ -112,15 +116,20 @@ class Shared:
     database: Database
     signals: Signals
     box: KeyFile
+    glances: int
 
 
 @contextmanager
-def opened_shared(state: StateSettings, house: HouseSettings, *, application: str) -> Generator[Shared]:
-    """The state database, the one connection that listens, the keys."""
+def opened_shared(
+    state: StateSettings, house: HouseSettings, *, application: str, glances: bool = False
+) -> Generator[Shared]:
+    """The state database, the one connection that listens, the keys. ``glances``: the API is among the edges."""
+    kept = min(GLANCES, state.connections // 4) if glances else 0
+    state = replace(state, connections=state.connections - kept)
     with opened_state(state, application=application) as database:
         signals = Signals(database, ("operation",))
         try:
-            yield Shared(database, signals, KeyFile(house.key_file))
+            yield Shared(database, signals, KeyFile(house.key_file), kept)
         finally:
             signals.close()
 
@@ -161,7 +170,7 @@ def serve_local(local: Local, tied: Tied, *, descriptor: int) -> None:
     identity = IdentitySettings(local.issuer_url, issuer.CLIENT_ID, Secret(local.issuer_client_secret))
     house, public, state = local_house(local), local.public, local_state(local, connections=CONNECTIONS)
     with ExitStack() as stack:
-        shared = stack.enter_context(opened_shared(state, house, application="innkeeper web"))
+        shared = stack.enter_context(opened_shared(state, house, application="innkeeper web", glances=True))
         hub = stack.enter_context(opened_hub(shared, public, identity, local=True))
         admin = stack.enter_context(opened_admin(shared, house, public, local=True))
         stack.enter_context(metrics_served(shared, host=HOST, port=local.metrics_port))
@@ -191,7 +200,7 @@ def serve_hub(
 def serve_admin(state: StateSettings, house: HouseSettings, public: PublicSettings, listen: ListenSettings) -> None:
     """``inn serve admin``, with the fleet's metrics."""
     with (
-        opened_shared(state, house, application="innkeeper admin") as shared,
+        opened_shared(state, house, application="innkeeper admin", glances=True) as shared,
         opened_admin(shared, house, public, local=False) as admin,
         metrics_served(shared, host=listen.host, port=listen.metrics_port),
     ):

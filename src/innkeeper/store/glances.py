@@ -13,9 +13,6 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from innkeeper.store.session import CONNECT_TIMEOUT
 
-SIZE = 4
-"""Connections at most: one event loop asks, and each is held for less than a millisecond."""
-
 WAIT = 1.0
 """Seconds for a connection. Who gets none asks in a thread, which waits for longer and says what is wrong."""
 
@@ -23,15 +20,19 @@ Row: TypeAlias = dict[str, Any]
 
 
 class Glances:
-    """Belongs to one event loop: ``open`` and ``close`` there. Not open, it sees nothing."""
+    """Belongs to one event loop: ``open`` and ``close`` there. Not open, or with no connections, it sees nothing."""
 
-    def __init__(self, dsn: str, *, application: str) -> None:
+    def __init__(self, dsn: str, *, application: str, size: int) -> None:
+        """``size``: connections at most. Each is held for less than a millisecond: four are more than one loop asks."""
         self._dsn = dsn
         self._application = application
+        self._size = size
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] | None = None
 
     async def open(self) -> None:
         """Begin; no connection is made before it is needed."""
+        if not self._size:
+            return
         self._pool = AsyncConnectionPool(
             self._dsn,
             connection_class=AsyncConnection[DictRow],
@@ -44,7 +45,7 @@ class Glances:
                 "prepare_threshold": 1,
             },
             min_size=0,
-            max_size=SIZE,
+            max_size=self._size,
             timeout=WAIT,
             reconnect_timeout=CONNECT_TIMEOUT,
             num_workers=1,
