@@ -13,7 +13,7 @@ from psycopg import sql
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.postgres import PostgresServer, PostgresServers, hardening
 from innkeeper.model.errors import PermanentError, StaleFenceError, TemporaryError
-from innkeeper.model.workspace import Instance
+from innkeeper.model.workspace import Instance, TenantDatabase
 from support.tenants import Login, new_database
 from support.waiting import eventually
 
@@ -80,6 +80,35 @@ def test_what_a_crash_took_of_a_new_database_is_mended_by_its_first_login(tmp_pa
             assert owner.fetchone() == (database.role,)
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
             stranger.connect(own, database.name)
+
+
+def test_a_login_that_a_crash_took_of_a_first_start_is_missed_though_its_fence_is_on_disk(tmp_path: Path):
+    # One fence for both acts, as a first start has it: CREATE DATABASE takes it to the disk, and the login is lost.
+    quiet = {"wal_writer_delay": "10s", "autovacuum": "off"}
+    own = EmbeddedPostgres(tmp_path / "own", end_with_parent=True, settings=quiet)
+    with own, closing(PostgresServer(own.dsn())) as server:
+
+        def lost() -> TenantDatabase | None:
+            """A database whose login a crash took: not where a page of the log filled up with it, and was written."""
+            database = new_database()
+            server.ensure_database(database, fence=1)
+            server.open_login(database, Login(database).verifier, fence=1)
+            assert own.pid is not None
+            os.kill(own.pid, signal.SIGKILL)
+            eventually(lambda: not own.alive())
+            own.start()
+            found = server.observe(database)
+            assert found.database_exists
+            return None if found.can_login else database
+
+        database = eventually(lost)
+        assert database is not None
+        with pytest.raises(TemporaryError, match="lost in a crash"):
+            server.settle_login(database, fence=1)
+        login = Login(database)
+        server.open_login(database, login.verifier, fence=1)
+        server.settle_login(database, fence=1)
+        login.connect(own).close()
 
 
 def test_a_server_that_is_down_is_temporary_and_heals(own_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch):

@@ -36,12 +36,23 @@ def open_login(connection: Connection[TupleRow], database: TenantDatabase, verif
 
 
 def settle_login(connection: Connection[TupleRow], database: TenantDatabase, fence: int) -> None:
-    """Everything committed before is on disk. The fence was raised with the login: what it says was not lost."""
+    """Everything committed before is on disk, and with it what was opened: looked for, since a crash may have taken it.
+
+    The fence alone does not tell: acts before the login raised it too, and CREATE DATABASE took it to the disk.
+    """
     connection.execute("SELECT pg_logical_emit_message(true, 'innkeeper', '')")
     row = connection.execute(
-        "SELECT fence FROM innkeeper.tenants WHERE workspace_id = %s", (database.workspace_id,)
+        """
+        SELECT t.fence > %(fence)s
+            OR (t.fence = %(fence)s AND t.intent = 'ready' AND r.rolcanlogin AND d.datallowconn)
+          FROM innkeeper.tenants t
+          LEFT JOIN pg_roles r ON r.rolname = %(role)s
+          LEFT JOIN pg_database d ON d.datname = %(db)s
+         WHERE t.workspace_id = %(ws)s
+        """,
+        {"fence": fence, "role": database.role, "db": database.name, "ws": database.workspace_id},
     ).fetchone()
-    if row is None or row[0] < fence:
+    if row is None or not row[0]:
         raise TemporaryError(f"the login of {database.role} was lost in a crash of its server", delay=0.1)
 
 
