@@ -143,6 +143,18 @@ def certify(path: Path, serial: int, key: Any = None) -> Any:
     return key
 
 
+def chain(size: int) -> bytes:
+    """At least so many bytes of certificates that nobody needs."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "intermediate")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).sign(
+        key, hashes.SHA256()
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    return pem * (size // len(pem) + 1)
+
+
 def test_tls_ends_in_the_gateway_and_a_renewed_certificate_is_served(
     make_front: Callable[..., Gateway], tmp_path: Path
 ):
@@ -177,4 +189,17 @@ def test_tls_ends_in_the_gateway_and_a_renewed_certificate_is_served(
     assert ask()[0] == 2
     certify(path, 3)
     eventually(lambda: ask()[0] == 3)
+    # What people write around it is not sent, in whatever letters and however much.
+    certify(path, 4)
+    path.write_bytes("# für die Gäste\n".encode("latin-1") * 2_000 + path.read_bytes())
+    eventually(lambda: ask()[0] == 4)
+    # A chain that HAProxy cannot be told leaves the one before, and ends nothing: the table is followed on.
+    path.write_bytes(path.read_bytes() + chain(20_000))
+    eventually(lambda: "HAProxy takes 1 to" in front.log("agent.log"))
+    front.awake("another")
+    assert ask()[0] == 4
+    certify(path, 5)
+    eventually(lambda: ask()[0] == 5)
     assert front.boot_id() == boot
+    # The agent never had to begin anew.
+    assert "adopted" not in front.log("agent.log")

@@ -19,6 +19,9 @@ BATCH = 200
 TIMEOUT = 10.0
 """Seconds for one batch. HAProxy answers in microseconds; only a stopped process takes longer."""
 
+MOST_PAYLOAD = 15_000
+"""Bytes after ``<<``: HAProxy closes the connection when they and their command are more than one buffer of 16,384."""
+
 TABLES = ("activity", "probing")
 """Each request to an activation is in progress in one of them."""
 

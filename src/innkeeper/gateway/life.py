@@ -89,7 +89,7 @@ class Life:
             self._prover.resume()
             jobs = [self.reader.run(), self.follower.run(), self._prover.run(), self._prover.run_drains()]
             if self._settings.listen_tls:
-                jobs.append(Certificate(self._slow, self._settings.certificate).run())
+                jobs.append(Certificate(SOCKET, self._settings.certificate).run())
             await self._work(*jobs)
         finally:
             await self._stop()
