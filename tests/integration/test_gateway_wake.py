@@ -239,6 +239,17 @@ def test_a_source_that_asks_too_often_is_slowed_down(make_front: Callable[..., G
     assert {front.get(site).status for _ in range(30)} == {200}
 
 
+def test_an_orchestrators_questions_are_never_refused(make_front: Callable[..., Gateway]):
+    """It may come from the address of a client that asks too often: a node's, say."""
+    front = make_front(asks_per_source=20)
+    assert [front.get("10.0.0.1", "/.innkeeper/x").status for _ in range(25)] == [404] * 20 + [429] * 5
+    own = [front.get("10.0.0.1", f"/.innkeeper/{name}").status for name in ("healthz", "readyz") for _ in range(15)]
+    assert set(own) == {200}
+    # Control: what is no whole name of theirs, and sleepers.
+    assert front.get("10.0.0.1", "/.innkeeper/healthz/x").status == 429
+    assert front.get(f"nobody.{PARENT}").status == 429
+
+
 def test_many_sleepers_at_once(front: Gateway, pool: ThreadPoolExecutor):
     sites = [front.workspace(f"shop-{number}") for number in range(40)]
     replies = [pool.submit(front.get, site) for site in sites]
