@@ -143,6 +143,20 @@ def certify(path: Path, serial: int, key: Any = None) -> Any:
     return key
 
 
+def test_what_came_to_a_trusted_proxy_by_tls_is_not_sent_there_again(
+    make_front: Callable[..., Gateway], tmp_path: Path
+):
+    certify(tmp_path / "tls.crt", 1)
+    tls = {"listen_tls": (f"127.0.0.1:{free_port()}",), "certificate": str(tmp_path / "tls.crt"), "scheme": "https"}
+    front = make_front(trusted=(f"{PROXY}/32",), **tls)
+    front.awake("shop")
+    told = seen(said(front, PROXY, get(*FORGED)))
+    assert told == {"x-forwarded-for": CLIENT, "x-forwarded-proto": "https"}
+    # Control: whoever else claims it, and what came to the proxy in the clear.
+    for peer, headers in ((STRANGER, FORGED), (PROXY, ("X-Forwarded-Proto: http",)), (PROXY, ())):
+        assert said(front, peer, get(*headers)).startswith(b"HTTP/1.1 308"), (peer, headers)
+
+
 def chain(size: int) -> bytes:
     """At least so many bytes of certificates that nobody needs."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -38,7 +38,11 @@ _TOLD = """\
   http-request set-header X-Forwarded-Proto {scheme} unless told
 """
 
-_ENCRYPTED = "  http-request redirect scheme https code 308 if !{ ssl_fc } !{ path_beg /.innkeeper/ }\n"
+# Behind what trusted peers told: who was told https would be sent to where he comes from, for ever.
+_ENCRYPTED = (
+    "  http-request redirect scheme https code 308"
+    " if !{ ssl_fc } !{ path_beg /.innkeeper/ } !{ var(txn.scheme) -m str https }\n"
+)
 
 
 def listening(settings: GatewaySettings) -> str:
@@ -55,7 +59,7 @@ def client(settings: GatewaySettings) -> str:
     """The rules that decide what an application is told of its client."""
     redirect = _ENCRYPTED if settings.listen_tls else ""
     if settings.trusted and settings.trusted_by == HEADERS:
-        return redirect + _TOLD.format(trusted=TRUSTED, gone=_NONE_SAYS_IT, scheme=settings.scheme)
+        return _TOLD.format(trusted=TRUSTED, gone=_NONE_SAYS_IT, scheme=settings.scheme) + redirect
     return redirect + _PEER.format(gone=_NONE_SAYS_IT)
 
 
