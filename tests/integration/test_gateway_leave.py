@@ -5,6 +5,7 @@ import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,26 @@ def test_until_then_it_follows_the_route_table(told: Callable[..., Gateway]):
     assert front.agent is not None
     assert front.agent.wait(timeout=20) == 0
     assert [front.counted(site)[0], len(old.seen), len(new.seen)] == [3, 2, 1]
+
+
+def test_who_is_held_is_answered_before_it_is_gone(told: Callable[..., Gateway]):
+    """Also by an answer that is slow to come: cut, the client would not know that it may ask again."""
+    front = told(leave_grace=30.0)
+    site = front.workspace("shop")
+    assert front.agent is not None
+    # In the place of the agent's door, one that answers when the test says so. By way of /proc: its path is short.
+    door = Path(f"/proc/{front.agent.pid}/cwd/wake.sock")
+    door.unlink()
+    with socket.socket(socket.AF_UNIX) as listener, front.connect() as held:
+        listener.bind(str(door))
+        listener.listen()
+        held.sendall(f"GET / HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode())
+        asking, _ = listener.accept()
+        with asking:
+            leave(front)
+            with pytest.raises(subprocess.TimeoutExpired):
+                front.agent.wait(timeout=1)
+            asking.sendall(b"HTTP/1.1 503 \r\nX-Answer: 1\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+            reply = answer(held)
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert front.agent.wait(timeout=20) == 0

@@ -20,6 +20,8 @@ CONFIGURATION = "haproxy.cfg"
 AGENT_SETTINGS = "agent.json"
 STATIC = "static_"
 """Begins the names of backends that are no workspaces: hub, admin API, mail."""
+CAREFUL = "careful"
+"""The backend in which requests are held."""
 MAPS = (*HOST_MAPS, "probe-paths.map", "probe-words.map", "probe-agents.map")
 CAREFUL_URLS = (*(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "/#"), "/.innkeeper/")
 """How URIs begin that must go the careful way before any workspace has a probe path: all that are no plain path (no URI

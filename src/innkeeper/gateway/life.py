@@ -12,7 +12,7 @@ from pathlib import Path
 
 from innkeeper.gateway import statements
 from innkeeper.gateway.certificate import Certificate
-from innkeeper.gateway.config import STATIC
+from innkeeper.gateway.config import CAREFUL, STATIC
 from innkeeper.gateway.database import Database
 from innkeeper.gateway.follower import Follower
 from innkeeper.gateway.haproxy import TABLES, Boot, Haproxy, HaproxyAwayError, open_now, sessions_now, streams_to
@@ -182,11 +182,11 @@ async def _is_deserted(haproxy: Haproxy) -> bool:
 
 
 async def _is_quiet(haproxy: Haproxy) -> bool:
-    """Whether no request to a workspace is left, nor one to hub, admin API or mail."""
+    """Whether no request to a workspace is left, held ones too, nor one to hub, admin API or mail."""
     *tables, backends = await haproxy.run(
         *(f"show table {name} data.conn_cur gt 0" for name in TABLES), "show stat -1 2 -1"
     )
-    others = sum(open_ for name, open_ in sessions_now(backends).items() if name.startswith(STATIC))
+    others = sum(open_ for name, open_ in sessions_now(backends).items() if name.startswith((STATIC, CAREFUL)))
     return not any(map(open_now, tables)) and not others
 
 
