@@ -119,6 +119,31 @@ def test_a_probe_neither_wakes_nor_counts(front: Gateway, path: str, agent: str)
     assert front.counted(site)[0] == 4
 
 
+@pytest.mark.parametrize(
+    ("agents", "probes"),
+    [
+        (["kube-probe/1", "curl"], True),
+        (["curl", "kube-probe/1"], False),
+        (["x" * 500 + "kube-probe/1"], True),
+        (["x" * 512 + "kube-probe/1"], False),
+    ],
+)
+def test_awake_and_asleep_judge_a_probe_by_the_same_words(front: Gateway, agents: list[str], probes: bool):
+    """Else a probe would wake what then sleeps on, or traffic be told that it sleeps."""
+    site = front.workspace("shop", **IDLE)
+    fields = "".join(f"User-Agent: {agent}\r\n" for agent in agents)
+    with front.connect() as sock:
+        sock.sendall(f"GET / HTTP/1.1\r\nHost: {site.host}\r\n{fields}\r\n".encode())
+        if probes:
+            assert b"asleep" in sock.recv(65536)
+        else:
+            eventually(lambda: front.rows("SELECT 1 FROM wake_requests"))
+    front.settled(front.publish(site, front.app("shop")))
+    assert front.raw(f"GET / HTTP/1.1\r\nHost: {site.host}\r\n{fields}\r\n".encode()).startswith(b"HTTP/1.1 200")
+    front.read_counters()
+    assert (front.counted(site)[0] == 0) is probes
+
+
 def test_probes_are_a_matter_of_each_application(front: Gateway):
     one, _ = front.awake("one", ignore_paths=["/ping"])
     two, _ = front.awake("two", ignore_paths=["/pong"])

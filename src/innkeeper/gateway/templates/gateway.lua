@@ -19,8 +19,9 @@ local function first(headers, name)
   return values and values[0] or nil
 end
 
+-- The first of its name, as haproxy.cfg judges who is awake by it.
 local function header(txn, name, length)
-  return string.sub(txn.f:req_fhdr(name) or "", 1, length)
+  return string.sub(txn.f:req_fhdr(name, 1) or "", 1, length)
 end
 
 local LATE_PAGE = [==[@LATE_PAGE@]==]
