@@ -3,6 +3,7 @@
 The chart's ValidatingAdmissionPolicy refuses it; test_helm_rights.py shows that the runtime works under the policy.
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def test_a_stolen_token_makes_no_namespace_that_is_not_an_activations(sandbox: S
 
     def namespace(name: str | None = None, **labels: str | None) -> Object:
         changed = {key.replace("__", "-").replace("_", "/"): value for key, value in labels.items()}
-        kept = {**good["metadata"]["labels"], "innkeeper.dev/test": sandbox.name, **changed}
+        kept = {**good["metadata"]["labels"], **changed}
         given = {key: value for key, value in kept.items() if value is not None}
         return {**good, "metadata": {"name": name or good["metadata"]["name"], "labels": given}}
 
@@ -117,10 +118,18 @@ def test_a_stolen_token_makes_no_namespace_that_is_not_an_activations(sandbox: S
             namespace(name=f"inn-trial-{sandbox.name}"),
             namespace(innkeeper_dev_cluster=None) | {"metadata": {"name": str(ref)}},
             namespace(**{"innkeeper.dev_cluster": None}),
+            namespace(**{"innkeeper.dev_cluster": f"{sandbox.name}-other"}),
         ],
         "Innkeeper makes no namespace without pod-security": [
             namespace(**{enforce: None}),
             namespace(**{enforce: "privileged"}),
+        ],
+        "Innkeeper's namespaces carry": [
+            namespace(**{f"{enforce}__version": "v1.0"}),
+            namespace(**{"innkeeper.dev_test": sandbox.name}),
+            namespace(admitted="everywhere"),
+            namespace(**{"app.kubernetes.io_managed__by": "Helm"}),
+            {**good, "metadata": {**good["metadata"], "annotations": {"webhook.example.com/skip": "true"}}},
         ],
     }
     for words, several in tried.items():
@@ -136,6 +145,21 @@ def test_a_stolen_token_makes_no_namespace_that_is_not_an_activations(sandbox: S
         assert "Innkeeper's Services are of type ClusterIP" in account.try_to(*CREATE, what=stray)
     assert account.try_to("delete", "namespace", str(ref), "--wait=false") == ""
 
+    theirs = f"ws-o{sandbox.name[-8:]}-1"
+    other = objects.make_namespace(ActivationRef(theirs[3:-2], 1), cluster=f"{sandbox.name}-other")
+    sandbox.on_exit(
+        lambda: sandbox.cluster.kubectl("delete", "namespace", theirs, "--wait=false", "--ignore-not-found")
+    )
+    sandbox.cluster.kubectl(*CREATE, input=json.dumps(other))
+    for words, what in (
+        (("delete", "namespace", theirs, "--wait=false"), None),
+        (CREATE, an("ConfigMap", "output", theirs, data={})),
+    ):
+        assert "Innkeeper writes nothing but namespaces ws-" in account.try_to(*words, what=what), "another release's"
+
     account.unbind()
-    loose = namespace(name=f"{sandbox.name}-ws-x-1", **{enforce: "privileged"})
+    loose = namespace(
+        name=f"{sandbox.name}-ws-x-1",
+        **{enforce: "privileged", f"{enforce}__version": "v1.0", "innkeeper.dev_test": sandbox.name},
+    )
     assert account.try_to(*CREATE, what=loose) == ""

@@ -49,7 +49,7 @@ def worker(sandbox: Sandbox, folder: Path) -> Account:
     """Bound to the chart's roles, and confined."""
     system = sandbox.namespace("system")
     kubectl = sandbox.cluster.kubectl
-    objects = rights(system)
+    objects = rights(system, cluster=sandbox.name)
     everywhere = ["ClusterRole", "ClusterRoleBinding", *CONFINEMENT]
     for one in objects:
         if one["kind"] in everywhere:

@@ -67,10 +67,17 @@ def render(values: Object, *arguments: str, chart: Path = CHART) -> list[Object]
     return [found for found in yaml.safe_load_all(done.stdout) if found]
 
 
-def rights(namespace: str) -> list[Object]:
-    """What a release in that namespace gives its worker and admin API: accounts, roles, and what confines these."""
+def rights(namespace: str, *, cluster: str) -> list[Object]:
+    """What a release in that namespace gives its worker and admin API: accounts, roles, and what confines these.
+
+    ``cluster``: the name it is registered by.
+    """
     kinds = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", *CONFINEMENT}
-    return [one for one in render(EVALUATION, "--namespace", namespace) if one["kind"] in kinds]
+    return [
+        one
+        for one in render(merge(EVALUATION, {"cluster": {"name": cluster}}), "--namespace", namespace)
+        if one["kind"] in kinds
+    ]
 
 
 def refused(values: Object, *arguments: str, chart: Path = CHART) -> str:

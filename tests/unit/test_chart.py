@@ -4,14 +4,17 @@ import json
 import re
 import shutil
 from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from innkeeper.adapters.kubernetes import inspect
+from innkeeper.adapters.kubernetes import inspect, trial
+from innkeeper.adapters.kubernetes.objects import make_namespace
 from innkeeper.control.clusters import OLDEST
+from innkeeper.model.workspace import ActivationRef
 from support.helm import (
     CHART,
     CONFINEMENT,
@@ -325,6 +328,29 @@ def test_worker_and_admin_are_confined_unless_told_otherwise(production: list[Ob
     assert not {one["kind"] for one in loose} & set(CONFINEMENT)
 
 
+def test_a_confined_namespace_carries_what_the_runtime_writes_and_nothing_more(production: list[Object]):
+    policy = named(production, CONFINEMENT[0], "innkeeper-innkeeper-confinement")["spec"]
+    (rule,) = [one["expression"] for one in policy["validations"] if "annotations" in one["expression"]]
+    (listed,) = re.findall(r"labels\.all\(key, key in \[(.*?)\]\)", rule)
+    written = [make_namespace(ActivationRef("x", 1), cluster="main"), trial._make_namespace("main")]
+    for one in written:
+        assert one["metadata"].keys() == {"name", "labels"}
+        assert one["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "innkeeper"
+    labels = {key for one in written for key in one["metadata"]["labels"]}
+    assert set(re.findall(r"'([^']+)'", listed)) == labels | {"kubernetes.io/metadata.name"}
+
+
+def test_releases_in_one_cluster_are_kept_apart_by_its_name():
+    def compared(values: Object) -> list[str]:
+        policy = named(render(values), CONFINEMENT[0], "innkeeper-innkeeper-confinement")["spec"]
+        (expression,) = [one["expression"] for one in policy["variables"] if one["name"] == "ofAnActivation"]
+        return re.findall(r"labels\['innkeeper\.dev/cluster'\] == '([a-z]+)'", expression)
+
+    assert compared(merge(PRODUCTION, {"cluster": {"name": "north"}})) == ["north"]
+    # Registered by hand, under whatever name.
+    assert compared(merge(PRODUCTION, {"cluster": {"register": False}})) == []
+
+
 def test_certificates_are_where_connection_strings_name_them():
     tls = {"state": {"keys": {"ca": "root.pem"}}, "instances": [{**PRODUCTION["instances"][0], "caKey": "pool.pem"}]}
     mounting: dict[str, set[str]] = {"/etc/innkeeper/state": set(), "/etc/innkeeper/instances/pool-1": set()}
@@ -395,6 +421,51 @@ def test_a_gateway_is_told_whom_to_trust_and_given_its_certificate(haproxy: str)
     assert [port["port"] for port in allowed] == [8080, 8443]
 
 
+ENCRYPTED: Object = merge(PRODUCTION, {"gateway": {"tls": {"existingSecret": "wildcard"}}})
+"""TLS ends in the gateway."""
+
+
+def trusting(*blocks: str) -> Object:
+    return merge(PRODUCTION, {"gateway": {"trustedProxies": {"blocks": list(blocks)}}})
+
+
+def test_address_blocks_of_any_length_are_taken():
+    blocks = ["192.0.2.7/32", "192.0.2.128/25", "10.0.7.16/28", "128.0.0.0/1", "fd00::/8", "::1/128"]
+    gateway = environment(named(render(trusting(*blocks)), "StatefulSet", "innkeeper-gateway"))
+    assert gateway["INN_GATEWAY_TRUSTED"] == ",".join(blocks)
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Callable[[Object], str]:
+    """What an installation prints: `helm template` leaves it out, so a copy of the chart makes an object of it."""
+    chart = tmp_path / "innkeeper"
+    shutil.copytree(CHART, chart)
+    (chart / "templates" / "NOTES.txt").rename(chart / "notes.txt")
+    (chart / "templates" / "notes.yaml").write_text(
+        'kind: Notes\nmetadata: {name: notes}\ntext: {{ tpl (.Files.Get "notes.txt") . | toJson }}\n'
+    )
+    return lambda values: named(render(values, chart=chart), "Notes", "notes")["text"]
+
+
+def test_it_is_said_where_tls_ends(notes: Callable[[Object], str]):
+    assert "TLS ended in front of it" in notes(PRODUCTION)
+    encrypted = notes(ENCRYPTED)
+    assert "to the gateway, where TLS ends:" in encrypted
+    assert "in front" not in encrypted
+
+
+@pytest.mark.parametrize("kind", ["LoadBalancer", "NodePort"])
+def test_a_service_that_hides_proxies_is_warned_of(notes: Callable[[Object], str], kind: str):
+    hiding = merge(trusting("10.0.7.16/28"), {"gateway": {"service": {"type": kind}}})
+    assert "WARNING: gateway.service.externalTrafficPolicy=Cluster" in notes(hiding)
+    for controls in (
+        trusting("10.0.7.16/28"),
+        merge(PRODUCTION, {"gateway": {"service": {"type": kind}}}),
+        merge(hiding, {"gateway": {"service": {"externalTrafficPolicy": "Local"}}}),
+    ):
+        assert "WARNING" not in notes(controls)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -421,6 +492,22 @@ def test_a_gateway_is_told_whom_to_trust_and_given_its_certificate(haproxy: str)
         (merge(PRODUCTION, {"instances": [PRODUCTION["instances"][0]] * 2}), "pool-1 is named twice"),
         (merge(PRODUCTION, {"gatewayApi": {"enabled": True}}), "gatewayApi.parentRefs is required"),
         ({**EVALUATION, "state": {"existingSecret": "mine"}}, "exclude each other"),
+        (merge(ENCRYPTED, {"ingress": {"enabled": True}}), "gateway.tls and ingress.enabled exclude each other"),
+        (
+            merge(ENCRYPTED, {"gatewayApi": {"enabled": True, "parentRefs": [{"name": "edge"}]}}),
+            "gateway.tls and gatewayApi.enabled exclude each other",
+        ),
+        (merge(ENCRYPTED, {"public": {"scheme": "http"}}), "public.scheme=http makes addresses of plain http"),
+        (merge(EVALUATION, {"gateway": ENCRYPTED["gateway"]}), "with a domain other than localhost"),
+        (merge(ENCRYPTED, {"gateway": {"service": {"port": 443}}}), "port and gateway.service.tlsPort are both 443"),
+        (trusting("10.0.0.0/99"), "10.0.0.0/99 is no address block"),
+        (trusting("10.0.0.256/32"), "10.0.0.256/32 is no address block"),
+        (trusting("10.0.0.0.0/32"), "10.0.0.0.0/32 is no address block"),
+        (trusting("fd00::/129"), "fd00::/129 is no address block"),
+        (trusting("10.0.0.1/8"), "10.0.0.1/8 has bits beyond its length"),
+        (trusting("192.0.2.0/24", "192.0.2.130/25"), "192.0.2.130/25 has bits beyond its length"),
+        (trusting("0.0.0.0/0"), "0.0.0.0/0 is everybody"),
+        (trusting("::/0"), "::/0 is everybody"),
         ({**EVALUATION, "domain": "example.com", "public": {"scheme": "http"}}, "works on localhost only"),
     ],
 )

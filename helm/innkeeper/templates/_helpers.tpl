@@ -93,6 +93,13 @@ app.kubernetes.io/part-of: innkeeper
 {{ include "innkeeper.scheme" .root }}://{{ .host }}{{ with $port }}:{{ . }}{{ end }}
 {{- end }}
 
+{{/* Whether proxies are known by their address, and the Service replaces it by a node's. */}}
+{{- define "innkeeper.hidesClients" -}}
+{{- with .Values.gateway }}
+{{- if and .trustedProxies.blocks (ne .service.type "ClusterIP") (eq .service.externalTrafficPolicy "Cluster") }}true{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* A Service of ours as other pods, and HAProxy's resolver, find it: (root, component). */}}
 {{- define "innkeeper.service" -}}
 {{ include "innkeeper.fullname" .root }}-{{ .component }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
