@@ -102,13 +102,22 @@ class Worker:
         """
         try:
             for workspace_id in only or wakes.waiting(self.house):
-                with self._lock:
-                    owner = self.owner if self._room() > 0 else None
-                    begun = wakes.answer_one(self.house, workspace_id, owner=owner)
-                    if begun is not None:
-                        self._begin(begun.workspace, begun)
+                self._wake(workspace_id)
         except TemporaryError as error:
             log.warning("wake.waits", why=str(error))  # the rest is found again by the next tick
+
+    def _wake(self, workspace_id: str) -> None:
+        """One that cannot be woken, by whatever defect, keeps neither the others nor the worker waiting."""
+        try:
+            with self._lock:
+                owner = self.owner if self._room() > 0 else None
+                begun = wakes.answer_one(self.house, workspace_id, owner=owner)
+                if begun is not None:
+                    self._begin(begun.workspace, begun)
+        except (TemporaryError, psycopg.OperationalError):
+            raise  # not this workspace's: the state database's
+        except Exception:
+            log.exception("wake.defect", workspace=workspace_id)
 
     def _room(self) -> int:
         return 0 if self.stopping.is_set() else self.settings.threads - len(self._claims)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from innkeeper.control import clock as clock_verbs
-from innkeeper.control import sweeps
+from innkeeper.control import sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import ActivationRef, Customer
@@ -64,6 +65,66 @@ def test_one_that_can_never_succeed_does_not_keep_the_others_of_its_cluster_wait
 
     sweeps._each(house, placed, act)
     assert done == ["one", "three"]
+
+
+def asleep_and_awaited(house: House) -> None:
+    """All workspaces, by their rows; requests wait for them in order of their slugs."""
+    with house.database.transaction() as session:
+        session.execute("UPDATE workspaces SET state = 'deactivated', due_real_at = NULL, connections_reserved = 0")
+        session.execute(
+            "INSERT INTO wake_requests (workspace_id, gateway_id, real_at)"
+            " SELECT id, 'gw', clock_timestamp() - interval '1 s' + row_number() OVER (ORDER BY slug) * interval '1 ms'"
+            " FROM workspaces"
+        )
+
+
+@pytest.mark.parametrize("change", [{"of_a_newer_version": 1}, {"health": None}], ids=["more", "another"])
+def test_an_app_that_this_version_cannot_read_keeps_only_its_own_workspace_asleep(
+    house: House, customer: Customer, change: dict[str, object]
+):
+    h.create(house, "acme", customer)
+    h.create(house, "beta", customer)
+    asleep_and_awaited(house)
+    with house.database.transaction() as session:
+        session.execute(
+            "INSERT INTO apps (id, name, version, spec) SELECT 'app_newer', name, '99', spec || %s"
+            " FROM apps WHERE id = (SELECT app_id FROM workspaces WHERE slug = 'acme')",
+            (Jsonb(change),),
+        )
+        session.execute("UPDATE workspaces SET app_id = 'app_newer' WHERE slug = 'acme'")
+    worker = Worker(house, WorkerSettings(threads=2))
+    worker.wake()
+    eventually(lambda: h.state_of(house, "beta") == "active", describe=lambda: h.describe(house))
+    worker.dispatch()
+
+    def told() -> bool:
+        problem = h.read(house, "acme").problem
+        return problem is not None and problem.reason == "app-unreadable" and not problem.permanent
+
+    eventually(told, describe=lambda: h.describe(house))
+    worker.stop()
+    worker._threads.shutdown()
+
+
+def test_a_defect_in_one_wake_does_not_keep_those_behind_it_waiting(
+    house: House, customer: Customer, monkeypatch: pytest.MonkeyPatch
+):
+    h.create(house, "acme", customer)
+    h.create(house, "beta", customer)
+    asleep_and_awaited(house)
+    broken, real = h.read(house, "acme").id, wakes.answer_one
+
+    def answer_one(house: House, workspace_id: str, *, owner: str | None = None) -> wakes.Begun | None:
+        if workspace_id == broken:
+            raise TypeError("of this workspace alone")
+        return real(house, workspace_id, owner=owner)
+
+    monkeypatch.setattr(wakes, "answer_one", answer_one)
+    worker = Worker(house, WorkerSettings(threads=2))
+    worker.wake()
+    eventually(lambda: h.state_of(house, "beta") == "active", describe=lambda: h.describe(house))
+    worker.stop()
+    worker._threads.shutdown()
 
 
 class SlowMailer:

@@ -12,7 +12,7 @@ from innkeeper.control.values import activation_values
 from innkeeper.control.workspaces import key_context, secret_context
 from innkeeper.model import credentials
 from innkeeper.model.app import App
-from innkeeper.model.errors import PermanentError
+from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.observed import HealthAnswer
 from innkeeper.model.workspace import Activation, Address, Cluster, Instance, TenantDatabase, Workspace
 from innkeeper.ports import ActivationSpec, DatabaseServer, Runtime, Runtimes
@@ -42,12 +42,19 @@ def brief(house: House, session: Session, workspace: Workspace, activation: Acti
 
 
 def app_of(house: House, session: Session, app_id: str) -> App:
-    """The version of an app that a workspace is of, read once a process; ``PermanentError`` when it is not there."""
+    """The version of an app that a workspace is of, read once a process; ``PermanentError`` when it is not there.
+
+    ``TemporaryError`` when it was stored by a version whose specs this one cannot read: a newer worker can.
+    """
     if app_id not in house.apps:
         row = apps.by_id(session, app_id)
         if row is None:
             raise PermanentError("its app is not registered any more", reason="registration-missing")
-        house.apps[app_id] = appspec.from_json(row["spec"])
+        try:
+            house.apps[app_id] = appspec.from_json(row["spec"])
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            message = f"its app cannot be read by this version of Innkeeper ({error!r}): update it"
+            raise TemporaryError(message, reason="app-unreadable") from error
     return house.apps[app_id]
 
 

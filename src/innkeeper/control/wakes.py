@@ -26,7 +26,8 @@ from innkeeper.control.workspaces import (
     waking_columns,
 )
 from innkeeper.model import ids, lifecycle
-from innkeeper.model.errors import NoCapacity
+from innkeeper.model.app import App
+from innkeeper.model.errors import NoCapacity, PermanentError, TemporaryError
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.plan import Seen, Step
 from innkeeper.model.workspace import Route, RouteStatus, State, Workspace
@@ -135,6 +136,9 @@ def _refuse(session: Session, workspace_id: str, refusal: NoCapacity) -> None:
 def _wake(house: House, session: Session, found: _Found, *, owner: str | None) -> Later[Begun] | None:
     workspace, key = found.workspace, new_key()
     cluster, activation = begin_in(found.room, session, workspace, box=house.box, key=key)
+    app = None if owner is None else _readable_app(house, session, workspace)
+    if app is None:
+        owner = None  # it falls due, and the reconciler says why it does not start
     if owner is not None:
         house.verifiers.begin(replace(workspace.activation, generation=workspace.generation + 1), key)
     target = lifecycle.next_state(workspace.slug, workspace.state, Request.WAKE)
@@ -158,10 +162,9 @@ def _wake(house: House, session: Session, found: _Found, *, owner: str | None) -
     )
     if taken is None:
         make_due(session, workspace.id)
-    app = app_of(house, session, workspace.app_id)
     detail = {"from": workspace.state.value, "to": target.value, "generation": workspace.generation + 1}
     audit.append(session, actor=GATEWAY, action="workspace.wake", target=workspace.id, detail=detail)
-    if taken is None:
+    if taken is None or app is None:
         return None
 
     def begun() -> Begun:
@@ -170,6 +173,14 @@ def _wake(house: House, session: Session, found: _Found, *, owner: str | None) -
         return Begun(now, briefing, Seen(activation(), found.route))
 
     return begun
+
+
+def _readable_app(house: House, session: Session, workspace: Workspace) -> App | None:
+    try:
+        return app_of(house, session, workspace.app_id)
+    except (TemporaryError, PermanentError) as error:
+        log.warning("wake.not-begun", workspace=workspace.id, why=str(error))
+        return None
 
 
 def _during_sleep(session: Session, workspace: Workspace) -> None:
