@@ -139,7 +139,12 @@ class _Connection(asyncio.Protocol):
     def _send(self, response: Response) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        data, goes_on = self._codec.answer(response)
+        try:
+            data, goes_on = self._codec.answer(response)
+        except Exception:
+            log.exception("an answer to HAProxy could not be said")
+            self._close()  # else HAProxy, and a client, would wait for it
+            return
         self._transport.write(data)
         self._task = None
         if goes_on:

@@ -62,6 +62,7 @@ class Forwarded:
     def __init__(self) -> None:
         self._codec = h11.Connection(h11.SERVER)
         self._head: h11.Request | None = None
+        self._asked = False
 
     def feed(self, data: bytes) -> None:
         self._codec.receive_data(data)
@@ -72,10 +73,13 @@ class Forwarded:
                 event = self._codec.next_event()
                 if isinstance(event, h11.Request):
                     self._head = event
-                elif isinstance(event, h11.EndOfMessage) and self._head is not None:
+                # By its head alone, if what follows waits to be asked for: nobody here wants it.
+                whole = isinstance(event, h11.EndOfMessage) or self._codec.they_are_waiting_for_100_continue
+                if whole and self._head is not None and not self._asked:
+                    self._asked = True
                     headers = {name.decode(): value.decode("latin-1") for name, value in self._head.headers}
                     return Request(self._head.target.decode("latin-1"), headers)
-                elif event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+                if event is h11.NEED_DATA or event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                     return None
         except h11.RemoteProtocolError as error:
             raise UnreadableError(str(error)) from error
@@ -83,10 +87,13 @@ class Forwarded:
     def answer(self, response: Response) -> tuple[bytes, bool]:
         send = self._codec.send
         data = send(h11.Response(status_code=response.status, headers=response.fields())) or b""
-        data += (send(h11.Data(data=response.body.encode())) or b"") + (send(h11.EndOfMessage()) or b"")
+        if self._head is None or self._head.method != b"HEAD":
+            data += send(h11.Data(data=response.body.encode())) or b""
+        data += send(h11.EndOfMessage()) or b""
         goes_on = self._codec.our_state is h11.DONE and self._codec.their_state is h11.DONE
         if goes_on:
             self._codec.start_next_cycle()
+            self._head, self._asked = None, False
         return data, goes_on
 
 
