@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def test_clients_of_one_proxy_are_limited_apart(trusting: Gateway):
 
 
 def test_the_proxy_protocol_is_spoken_by_trusted_peers_and_by_nobody_else(make_front: Callable[..., Gateway]):
-    front = make_front(trusted=(f"{PROXY}/32",), trusted_by="proxy-protocol")
+    probes = free_port()
+    front = make_front(trusted=(f"{PROXY}/32",), trusted_by="proxy-protocol", listen_probes=(f"127.0.0.1:{probes}",))
     _, app = front.awake("shop")
     header = f"PROXY TCP4 {CLIENT} 127.0.0.1 4711 80\r\n"
     believed = seen(said(front, PROXY, header + get(*FORGED)))
@@ -119,6 +121,12 @@ def test_the_proxy_protocol_is_spoken_by_trusted_peers_and_by_nobody_else(make_f
     assert len(app.seen) == before
     # Control: without the header, a stranger is served as who he is.
     assert seen(said(front, STRANGER, get()))["x-forwarded-for"] == STRANGER
+    # A kubelet does not speak it, and its node may be in a trusted block: it has a port that serves nothing else.
+    own = replace(front, port=probes)
+    answers = [
+        said(own, PROXY, get(path=path)).split()[1] for path in ("/.innkeeper/healthz", "/.innkeeper/readyz", "/")
+    ]
+    assert answers == [b"200", b"200", b"403"]
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------

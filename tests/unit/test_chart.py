@@ -398,7 +398,10 @@ def test_optional_objects():
 @pytest.mark.parametrize("haproxy", ["", "docker.io/library/haproxy:3.2"])
 def test_a_gateway_is_told_whom_to_trust_and_given_its_certificate(haproxy: str):
     plain = environment(named(render(PRODUCTION), "StatefulSet", "innkeeper-gateway"))
-    assert not {"INN_GATEWAY_TRUSTED", "INN_GATEWAY_TRUSTED_BY", "INN_GATEWAY_LISTEN_TLS"} & plain.keys()
+    assert (
+        not {"INN_GATEWAY_TRUSTED", "INN_GATEWAY_TRUSTED_BY", "INN_GATEWAY_LISTEN_TLS", "INN_GATEWAY_LISTEN_PROBES"}
+        & plain.keys()
+    )
     more = {
         "haproxyImage": haproxy,
         "trustedProxies": {"blocks": ["10.0.0.0/8", "fd00::/8"], "by": "proxy-protocol"},
@@ -410,6 +413,9 @@ def test_a_gateway_is_told_whom_to_trust_and_given_its_certificate(haproxy: str)
     containers = made["spec"]["template"]["spec"]["containers"]
     said = {entry["name"]: entry.get("value") for entry in containers[0]["env"]}
     assert (said["INN_GATEWAY_TRUSTED"], said["INN_GATEWAY_TRUSTED_BY"]) == ("10.0.0.0/8,fd00::/8", "proxy-protocol")
+    # A kubelet speaks no PROXY protocol, and its node may be in one of the blocks.
+    probes = [containers[0][f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "liveness", "readiness")]
+    assert (said["INN_GATEWAY_LISTEN_PROBES"], probes) == ("0.0.0.0:8081", [8081] * 3)
     # Whoever runs HAProxy listens; the agent reads a renewed certificate, HAProxy the first.
     assert [port["name"] for port in containers[-1]["ports"]] == ["http", "https"]
     for container in containers:

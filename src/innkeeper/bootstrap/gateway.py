@@ -78,6 +78,7 @@ def _settings(process: GatewayProcessSettings, domain: Domain) -> GatewaySetting
             scheme=domain.scheme,
             trusted=process.trusted,
             trusted_by=process.trusted_by,
+            listen_probes=process.listen_probes,
             listen_tls=process.listen_tls,
             certificate=process.certificate,
             leave_linger=process.leave_linger,

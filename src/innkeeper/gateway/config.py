@@ -109,6 +109,7 @@ def _haproxy_values(settings: GatewaySettings) -> dict[str, str]:
         "ASKS": str(settings.asks_per_source),
         "BINDS": peers.listening(settings),
         "CLIENT": peers.client(settings),
+        "PROBES": peers.probes(settings),
         "TELL_SCHEME": workspaces,
         "STATIC": "\n".join([_RESOLVERS, *static] if named else static),
         "SECRET": settings.probe_secret,

@@ -55,6 +55,15 @@ def listening(settings: GatewaySettings) -> str:
     return "\n".join(lines)
 
 
+def probes(settings: GatewaySettings) -> str:
+    """A frontend of the gateway's own, where no PROXY header is expected: kubelets, for one, do not speak it."""
+    if not settings.listen_probes:
+        return ""
+    binds = "".join(f"  bind {address} proto h1\n" for address in settings.listen_probes)
+    asked = "  http-request deny deny_status 403 unless { path /.innkeeper/healthz /.innkeeper/readyz }\n"
+    return f"\nfrontend probes from base\n{binds}{asked}  default_backend agent\n"
+
+
 def client(settings: GatewaySettings) -> str:
     """The rules that decide what an application is told of its client."""
     redirect = _ENCRYPTED if settings.listen_tls else ""

@@ -42,6 +42,8 @@ class GatewaySettings:
     """Address blocks of proxies in front: only they are believed when they say who the client is."""
     trusted_by: str = HEADERS
     """How they say it: X-Forwarded-For and X-Forwarded-Proto, or the PROXY protocol, which they then must speak."""
+    listen_probes: tuple[str, ...] = ()
+    """Where an orchestrator may ask as well, and nobody else gets anything: without the PROXY header, whoever asks."""
     listen_tls: tuple[str, ...] = ()
     """Where customers arrive by TLS; what arrives at ``listen`` is then sent there, except the gateway's own pages."""
     certificate: str = ""
@@ -74,7 +76,12 @@ class GatewaySettings:
                 raise ValueError(message)
         if not self.listen:
             raise ValueError("a gateway needs at least one address to listen on")
-        for address in (*self.listen, *self.listen_tls, *(one for one in self.static.values() if not is_named(one))):
+        for address in (
+            *self.listen,
+            *self.listen_tls,
+            *self.listen_probes,
+            *(one for one in self.static.values() if not is_named(one)),
+        ):
             split_address(address)
         if self.scheme not in {"http", "https"}:
             message = f"scheme {self.scheme!r}: use http or https"
@@ -106,7 +113,7 @@ class GatewaySettings:
         """Inverse of ``to_json``."""
         values: dict[str, Any] = json.loads(text)
         values["directory"] = Path(values["directory"])
-        for name in ("listen", "trusted", "listen_tls"):
+        for name in ("listen", "trusted", "listen_tls", "listen_probes"):
             values[name] = tuple(values[name])
         return cls(**values)
 

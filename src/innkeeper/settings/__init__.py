@@ -105,6 +105,7 @@ class GatewayProcessSettings:
     static: Mapping[str, str] = field(default_factory=dict[str, str])
     trusted: tuple[str, ...] = ()
     trusted_by: Literal["headers", "proxy-protocol"] = "headers"
+    listen_probes: tuple[str, ...] = ()
     listen_tls: tuple[str, ...] = ()
     certificate: str = ""
     haproxy: Literal["child", "beside"] = "child"

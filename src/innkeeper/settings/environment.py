@@ -87,6 +87,7 @@ class _Environment(BaseSettings):
     gateway_haproxy: Literal["child", "beside"] = "child"
     gateway_trusted: str = ""
     gateway_trusted_by: Literal["headers", "proxy-protocol"] = "headers"
+    gateway_listen_probes: str = ""
     gateway_listen_tls: str = ""
     gateway_certificate: str = ""
     postgres_directory: Path = Path("/var/lib/innkeeper/postgres")
@@ -201,6 +202,7 @@ class Environment:
             listen=_list(every.gateway_listen),
             trusted=_list(every.gateway_trusted),
             trusted_by=every.gateway_trusted_by,
+            listen_probes=_list(every.gateway_listen_probes),
             listen_tls=_list(every.gateway_listen_tls),
             certificate=every.gateway_certificate,
             dsn=self.gateway_dsn,
