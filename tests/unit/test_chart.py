@@ -441,6 +441,26 @@ def test_address_blocks_of_any_length_are_taken():
     assert gateway["INN_GATEWAY_TRUSTED"] == ",".join(blocks)
 
 
+def test_the_canary_speaks_tls_where_it_ends_in_the_gateway():
+    def canary(values: Object) -> tuple[set[str], Object]:
+        spec = named(render(values), "Pod", "innkeeper-canary")["spec"]
+        volumes = {one["name"]: one for one in spec["volumes"]}
+        mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in spec["containers"][0]["volumeMounts"]}
+        return set(spec["containers"][0]["args"]), mounts
+
+    gateway = "--gateway=innkeeper-gateway.innkeeper.svc.cluster.local:"
+    plain, _ = canary(PRODUCTION)
+    assert f"{gateway}80" in plain
+    assert "--tls" not in plain
+    public, mounts = canary(merge(ENCRYPTED, {"gateway": {"service": {"tlsPort": 8443}}}))
+    assert {f"{gateway}8443", "--tls"} <= public
+    assert "/etc/innkeeper/tls" not in mounts
+    private, mounts = canary(merge(ENCRYPTED, {"gateway": {"tls": {"caKey": "ca.pem"}}}))
+    assert {f"{gateway}443", "--tls", "--ca=/etc/innkeeper/tls/ca.crt"} <= private
+    mounted = mounts["/etc/innkeeper/tls"]["secret"]
+    assert (mounted["secretName"], mounted["items"]) == ("wildcard", [{"key": "ca.pem", "path": "ca.crt"}])
+
+
 @pytest.fixture
 def notes(tmp_path: Path) -> Callable[[Object], str]:
     """What an installation prints: `helm template` leaves it out, so a copy of the chart makes an object of it."""

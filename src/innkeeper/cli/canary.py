@@ -4,11 +4,13 @@ It goes the way of an operator and of a customer: admin API and request both pas
 and the state database is (INN_STATE_DSN), it makes itself one and revokes it at the end.
 """
 
+import ssl
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -26,6 +28,9 @@ canary = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 CUSTOMER = "Innkeeper canary"
 _AT_REST = {"active", "deactivated"}
+_HEALTHY = range(200, 400)
+"""Of an application's health path, as adapters/http_health.py judges it. A gateway's own answers are none of these, but
+for its redirect to https."""
 _HELD = 75.0
 """Seconds for one request: a gateway holds it for 60 at most."""
 
@@ -38,20 +43,30 @@ def run(
     gateway: Annotated[
         str | None, typer.Option(help="HOST:PORT to connect to, whatever the addresses.", show_default="by address")
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="TLS ends in that gateway: speak it, to the addresses' hosts.")
+    ] = False,
+    ca: Annotated[
+        Path | None, typer.Option(help="Certificates that it is verified by.", show_default="the system's")
+    ] = None,
 ) -> None:
     """Wake one workspace by a request through the gateway, and leave it asleep (exit 1 when that fails)."""
     deadline = time.monotonic() + (inn.timeout or WAIT)
+    via, context = _address(gateway), _context(tls=tls, ca=ca, gateway=gateway)
     with _target(inn) as target:
-        client = Client(replace(target, via=_address(gateway)), deadline=deadline)
+        client = Client(replace(target, via=via, tls=context), deadline=deadline)
         _be_there(client, slug, app)
         shown = _rest(client, slug, deadline)
         if shown["state"] == "active":
             _sleep(client, slug)
-        status, seconds = _request(shown["url"], _address(gateway), deadline)
-        say(f"canary {slug}: its request was answered with {status} after {seconds:.2f} s")
+        started = time.monotonic()
+        status = _request(shown["url"], "/", via, context, deadline)
+        say(f"canary {slug}: its request was answered with {status} after {time.monotonic() - started:.2f} s")
         shown = client.get(path("workspaces", slug))
         if shown["state"] != "active":
             raise FailedError(f"canary {slug} is {shown['state']} after its request: see inn workspace why {slug}")
+        health = client.get(path("apps", shown["app"]), version=shown["app_version"])["spec"]["health"]["path"]
+        _see_healthy(shown["url"], health, via, context, deadline)
         _sleep(client, slug)
         shown = client.get(path("workspaces", slug))
     inn.done(f"canary {slug} was woken by a request and is {shown['state']}", shown)
@@ -76,6 +91,20 @@ def _address(gateway: str | None) -> tuple[str, int] | None:
     if not host or not port.isascii() or not port.isdigit():
         raise InvalidInput("--gateway is HOST:PORT", field="gateway")
     return host, int(port)
+
+
+def _context(*, tls: bool, ca: Path | None, gateway: str | None) -> ssl.SSLContext | None:
+    """How TLS is spoken to the gateway; None: it is not."""
+    if not tls:
+        if ca is not None:
+            raise InvalidInput("--ca is for --tls", field="ca")
+        return None
+    if gateway is None:
+        raise InvalidInput("--tls says how --gateway is spoken to: name it", field="tls")
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise InvalidInput(f"--ca {ca} cannot be read: {error.strerror or error}", field="ca") from None
 
 
 def _be_there(client: Client, slug: str, app: str | None) -> None:
@@ -112,27 +141,46 @@ def _sleep(client: Client, slug: str) -> None:
     follow(client, asked["id"], title=f"deactivate {slug}")
 
 
-def _request(url: str, via: tuple[str, int] | None, deadline: float) -> tuple[int, float]:
-    """Status and seconds of one GET; 503 is asked again as its Retry-After says, as a client would."""
+def _see_healthy(
+    url: str, health: str, via: tuple[str, int] | None, context: ssl.SSLContext | None, deadline: float
+) -> None:
+    """It is the application that answers there: what a gateway says itself looks like a refusal of an application's."""
+    status = _request(url, health, via, context, deadline)
+    if status not in _HEALTHY:
+        raise FailedError(f"{url}{health} was answered with {status}: its application is not reached, or is not well")
+
+
+def _request(url: str, path: str, via: tuple[str, int] | None, context: ssl.SSLContext | None, deadline: float) -> int:
+    """Status of one GET; 503 is asked again as its Retry-After says, as a client would."""
     parts = urlsplit(url)
     if via is None and parts.scheme == "https":
         raise InvalidInput("over https, name the gateway itself: --gateway HOST:PORT", field="gateway")
     host, port = via or (parts.hostname or "", parts.port or 80)
     if host.endswith(".localhost"):
         host = "127.0.0.1"
-    started = time.monotonic()
     while True:
         connection = HTTPConnection(host, port, timeout=_HELD)
         try:
-            connection.request("GET", "/", headers={"Host": parts.netloc, "User-Agent": "innkeeper-canary"})
+            connection.connect()
+            if context is not None:
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
+            connection.request("GET", path, headers={"Host": parts.netloc, "User-Agent": "innkeeper-canary"})
             response = connection.getresponse()
             response.read()
         except (OSError, HTTPException) as error:
             raise UnreachableError(f"the gateway {host}:{port} does not answer: {error}") from None
         finally:
             connection.close()
-        if response.status < 500:  # noqa: PLR2004 - the application's own answer, whatever it thinks of us
-            return response.status, time.monotonic() - started
+        if context is None and _is_sent_to_tls(response, parts.hostname):
+            raise FailedError(f"the gateway {host}:{port} sends {url} to https: name its port of TLS, with --tls")
+        if response.status < 500:  # noqa: PLR2004 - what the application thinks of us; whether it is it, its health tells
+            return response.status
         if response.status != 503 or time.monotonic() > deadline:  # noqa: PLR2004
             raise FailedError(f"{url} was answered with {response.status}")
         time.sleep(min(5.0, float(response.headers.get("Retry-After", "2"))))
+
+
+def _is_sent_to_tls(response: HTTPResponse, host: str | None) -> bool:
+    """Whether a gateway in which TLS ends answered instead of the application."""
+    to = urlsplit(response.headers.get("Location", ""))
+    return response.status == 308 and (to.scheme, to.hostname) == ("https", host)  # noqa: PLR2004

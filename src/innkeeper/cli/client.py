@@ -50,9 +50,12 @@ class Client:
             self._host, port = parts.hostname or "", parts.port
         except ValueError:
             raise InvalidInput(f"{target.url} is no address: write http://HOST:PORT", field="url") from None
-        self._tls = parts.scheme == "https" and target.via is None
+        self._tls = target.tls
+        if target.via is None and parts.scheme == "https":
+            self._tls = ssl.create_default_context()
+        self._name = self._host
         self._netloc, self._prefix = parts.netloc.rpartition("@")[2], parts.path
-        self._port = port or (443 if self._tls else 80)
+        self._port = port or (443 if parts.scheme == "https" else 80)
         if target.via is not None:
             self._host, self._port = target.via
 
@@ -143,9 +146,7 @@ class Client:
                 plain = socket.create_connection((address, self._port), timeout=timeout)
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection = HTTPSConnection(self._host) if self._tls else HTTPConnection(self._host)
-                connection.sock = (
-                    ssl.create_default_context().wrap_socket(plain, server_hostname=self._host) if self._tls else plain
-                )
+                connection.sock = self._tls.wrap_socket(plain, server_hostname=self._name) if self._tls else plain
             except OSError as error:
                 self._check_deadline()
                 reason = error.strerror or str(error)

@@ -6,20 +6,28 @@ A token found in a data directory is only ever sent to the installation of that 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innkeeper.cli.exits import UnreachableError
 from innkeeper.model.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 DEFAULT_DATA = Path(".innkeeper")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An installation to talk to. ``via``: host and port to connect to instead, in plain HTTP, as its address."""
+    """An installation to talk to. ``via``: host and port to connect to instead, in its address's name.
+
+    ``tls``: how that is spoken there; None: in plain HTTP.
+    """
 
     url: str
     token: str | None = field(repr=False)
     via: tuple[str, int] | None = None
+    tls: "SSLContext | None" = None
 
 
 def find(*, url: str | None, token: str | None, data: Path | None) -> Target:
