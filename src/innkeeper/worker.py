@@ -161,8 +161,7 @@ class Worker:
 
     def _renew(self) -> None:
         self._ticked = time.monotonic()
-        with self._lock:
-            held = list(self._claims)
+        held = list(self._claims)  # without the lock, which a wake holds while it waits for the state database
         if held:
             with self.house.database.transaction() as session:
                 kept = leases.renew(session, owner=self.owner, ids=held)

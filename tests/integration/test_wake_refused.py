@@ -1,5 +1,7 @@
 """Strangers who ask again and again for what cannot be woken: neither the audit trail nor the machine pays for it."""
 
+import threading
+
 import pytest
 
 from innkeeper.control import sweeps, wakes
@@ -7,6 +9,7 @@ from innkeeper.control.house import House
 from innkeeper.model.workspace import Customer, Problem, Workspace
 from innkeeper.store import audit, routes, workspaces
 from support import house as h
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -76,3 +79,16 @@ def test_what_failed_for_good_is_tried_again_when_the_gateways_say_so_and_not_be
     lapse(house, sleeper)
     request(house, sleeper)
     assert h.state_of(house, "acme") == "waking"
+
+
+@pytest.mark.parametrize("current", ["active", "waking", "deactivating"])
+def test_only_what_sleeps_waits_for_the_room_that_others_hold(house: House, sleeper: Workspace, current: str):
+    with house.database.transaction() as session:
+        session.execute("UPDATE workspaces SET state = %s, ordered = true", (current,))
+    answering = threading.Thread(target=request, args=(house, sleeper))
+    with house.database.transaction() as session:
+        session.execute("SELECT FROM instances FOR UPDATE")
+        session.execute("SELECT FROM clusters FOR UPDATE")
+        answering.start()
+        eventually(lambda: not answering.is_alive())
+    answering.join()

@@ -105,22 +105,22 @@ class _Found:
     waited: bool
     route: Route
     sealed: dict[str, bytes]
-    room: Room
+    room: Later[Room]
 
     def is_refused(self, refusal: str) -> bool:
         return self.route.status is RouteStatus.REFUSED and self.route.refusal == refusal
 
 
 def _find(session: Session, workspace_id: str) -> _Found | None:
-    """Everything is asked at once, whatever will be decided."""
+    """Everything is asked at once, whatever will be decided; the room is only locked for what sleeps."""
     row = leases.ask(session, workspace_id)
     dropped = traffic.drop_wake_requests(session, workspace_id, unless=State.DEACTIVATING.value)
     leading, kept = routes.ask(session, workspace_id), secrets.ask(session, workspace_id)
-    room = lock_room(session, workspace_id)
+    room = lock_room(session, workspace_id, state=State.DEACTIVATED)
     (workspace, held), route = row(), leading()
     if workspace is None or route is None:
         return None
-    return _Found(workspace, held, dropped(), route, kept(), room())
+    return _Found(workspace, held, dropped(), route, kept(), room)
 
 
 def _refuse(session: Session, workspace_id: str, refusal: NoCapacity) -> None:
@@ -134,8 +134,8 @@ def _refuse(session: Session, workspace_id: str, refusal: NoCapacity) -> None:
 
 
 def _wake(house: House, session: Session, found: _Found, *, owner: str | None) -> Later[Begun] | None:
-    workspace, key = found.workspace, new_key()
-    cluster, activation = begin_in(found.room, session, workspace, box=house.box, key=key)
+    workspace, room, key = found.workspace, found.room(), new_key()
+    cluster, activation = begin_in(room, session, workspace, box=house.box, key=key)
     app = None if owner is None else _readable_app(house, session, workspace)
     if app is None:
         owner = None  # it falls due, and the reconciler says why it does not start
@@ -169,7 +169,7 @@ def _wake(house: House, session: Session, found: _Found, *, owner: str | None) -
 
     def begun() -> Begun:
         now = taken()
-        briefing = Briefing(now.generation, app, found.room.candidate.instance, cluster, found.sealed)
+        briefing = Briefing(now.generation, app, room.candidate.instance, cluster, found.sealed)
         return Begun(now, briefing, Seen(activation(), found.route))
 
     return begun

@@ -194,9 +194,11 @@ class Room:
     app: Runnable
 
 
-def lock_room(session: Session, workspace_id: str) -> Later[Room]:
-    """Lock it and ask for it: first the instance, then the clusters."""
-    candidate, loads = instances.lock_candidate(session, workspace_id), clusters.lock_loads(session, workspace_id)
+def lock_room(session: Session, workspace_id: str, *, state: State | None = None) -> Later[Room]:
+    """Lock it and ask for it: first the instance, then the clusters. With ``state``, only for a workspace in that."""
+    only = None if state is None else state.value
+    candidate = instances.lock_candidate(session, workspace_id, state=only)
+    loads = clusters.lock_loads(session, workspace_id, state=only)
     return lambda: Room(candidate(), *loads())
 
 

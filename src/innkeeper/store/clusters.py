@@ -86,12 +86,20 @@ def loads(session: Session) -> list[Load]:
     return [Load(cluster, counted.get(cluster.id, 0)) for cluster in everyone(session)]
 
 
-def lock_loads(session: Session, workspace_id: str) -> Later[tuple[list[Load], Runnable]]:
-    """Likewise, the rows locked until commit so that a choice holds; and where that workspace's app can run."""
+def lock_loads(session: Session, workspace_id: str, *, state: str | None = None) -> Later[tuple[list[Load], Runnable]]:
+    """Likewise, the rows locked until commit so that a choice holds; and where that workspace's app can run.
+
+    None, and nothing is locked, if the workspace is not in that state.
+    """
     # Two statements on clusters, because one that had waited for the lock would have counted before. Not FOR UPDATE:
     # whoever writes an activation only needs the key of its cluster to stay.
     app = session.execute(_RUNNABLE_OF, (workspace_id,))
-    locked = session.execute(f"SELECT {_COLUMNS} FROM clusters ORDER BY id FOR NO KEY UPDATE")
+    locked = session.execute(
+        f"SELECT {_COLUMNS} FROM clusters WHERE EXISTS (SELECT FROM workspaces"
+        " WHERE workspaces.id = %s AND workspaces.state = coalesce(%s, workspaces.state))"
+        " ORDER BY id FOR NO KEY UPDATE",
+        (workspace_id, state),
+    )
     counted = session.execute(LOADS)
 
     def found() -> tuple[list[Load], Runnable]:

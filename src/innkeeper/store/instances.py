@@ -69,12 +69,13 @@ def lock_candidates(session: Session) -> list[Candidate]:
     return [_with_reserved(session, instance) for instance in found]
 
 
-def lock_candidate(session: Session, workspace_id: str) -> Later[Candidate]:
-    """The instance of a workspace, locked, with what is reserved on it."""
+def lock_candidate(session: Session, workspace_id: str, *, state: str | None = None) -> Later[Candidate]:
+    """The instance of a workspace, locked, with what is reserved on it; only to be called if it is in that state."""
     # Two statements, because one that had waited for the lock would have counted before.
     locked = session.cursor(row_factory=class_row(Instance)).execute(
-        f"SELECT {_COLUMNS} FROM instances WHERE id = (SELECT instance_id FROM workspaces WHERE id = %s) FOR UPDATE",
-        (workspace_id,),
+        f"SELECT {_COLUMNS} FROM instances WHERE id = (SELECT instance_id FROM workspaces"
+        " WHERE id = %s AND state = coalesce(%s, state)) FOR UPDATE",
+        (workspace_id, state),
     )
     counted = session.execute(_RESERVED_BESIDE, (workspace_id,))
 
