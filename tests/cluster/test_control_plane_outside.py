@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from innkeeper.model.workspace import Instance
+from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from support.activations import SERVER
 from support.kubernetes import PYTHON_IMAGE, Pods
 from support.ports import free_port
@@ -31,7 +31,7 @@ APP = {
 
 
 def test_it_runs_workspaces_on_a_cluster_that_was_added_by_its_kubeconfig(
-    settings: Settings, serve: Serve, pods: Pods, pool_instance: Instance, tmp_path: Path
+    settings: Settings, serve: Serve, pods: Pods, own_server: EmbeddedPostgres, tmp_path: Path
 ):
     (tmp_path / "app.yaml").write_text(yaml.safe_dump(APP))
     api, gateway = free_port(), free_port()
@@ -49,8 +49,10 @@ def test_it_runs_workspaces_on_a_cluster_that_was_added_by_its_kubeconfig(
     assert (cluster["state"], cluster["access"]) == ("open", f"kubeconfig:{kubeconfig}")
     # Found, since nobody said.
     assert cluster["dns_peers"] == ["10.244.0.1/32"]
-    where = ("--host", pool_instance.host, "--port", str(pool_instance.port))
-    said(settings, "instance", "add", "pool", *where, "--admin-secret", pool_instance.admin_secret)
+    # A server that no other test has left anything on: drift is asked of all that is there.
+    (tmp_path / "admin-dsn").write_text(own_server.dsn())
+    where = ("--host", "127.0.0.1", "--port", str(own_server.port))
+    said(settings, "instance", "add", "pool", *where, "--admin-secret", f"file:{tmp_path}/admin-dsn")
     said(settings, "app", "add", str(tmp_path / "app.yaml"))
     said(settings, "customer", "create", "Acme", "--contact-name", "Alice", "--contact-email", "alice@acme.example")
 

@@ -55,11 +55,12 @@ def stack(app: GatedApp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             made.reaches(slug, "deactivated")
             if slug.startswith("wake-"):
                 made.verb(slug, "hold")
-        # Both notices have been given, and the purge is due as soon as the hold is lifted.
+        # Both notices have been given, and the purge is due as soon as the hold is lifted: a week later than the first
+        # notice was accepted, which on a loaded machine may be at the second one's instant.
         made.advance("59d12h")
         for victim in VICTIMS:
             made.verb(f"gone-{victim}", "hold")
-        made.advance("2d")
+        made.advance("8d")
         yield made
 
 

@@ -85,6 +85,8 @@ class Gateway:
         """On the configuration as it lies there."""
         self.haproxy = self._spawn(haproxy_command(self.settings), "haproxy.log")
         eventually(lambda: self.listening() or self.haproxy_failed())
+        # It listens for requests a moment before it listens there.
+        eventually(lambda: self.runtime("show info"), retry_on=(ConnectionRefusedError, FileNotFoundError))
 
     def listening(self) -> bool:
         with contextlib.suppress(ConnectionRefusedError):
