@@ -64,5 +64,12 @@ IMAGES = (
         copied=(f"{FOLDER}/probe/probe.py",),
         for_tests=True,
     ),
+    Image(
+        "innkeeper-haproxy",
+        ("dev",),
+        f"{FOLDER}/haproxy/Dockerfile",
+        packages=(("gateway", None),),
+        for_tests=True,
+    ),
     Image("innkeeper-python", ("dev",), f"{FOLDER}/python/Dockerfile", for_tests=True),
 )
