@@ -5,6 +5,7 @@ import os
 import pwd
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -93,6 +94,26 @@ def test_a_new_server_answers_with_its_password_only(make: Make):
     wrong = server.dsn().replace(server.password, "wrong")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(wrong)
+
+
+def test_a_stranger_who_stops_in_the_middle_of_signing_in_does_not_keep_a_database(make: Make):
+    """A statement of the product may take 30 s; the control shows that the server does wait for him."""
+    server = make()
+    server.start()
+    with (
+        psycopg.connect(server.dsn(), autocommit=True) as admin,
+        socket.create_connection(("127.0.0.1", server.port)) as stranger,
+    ):
+        admin.execute("CREATE DATABASE acme")
+        said = b"user\0nobody\0database\0postgres\0\0"
+        stranger.sendall(struct.pack("!II", 8 + len(said), 196608) + said)  # StartupMessage, protocol 3.0
+        assert stranger.recv(1) == b"R", "he is asked for his password"
+        admin.execute("SET statement_timeout = '1s'")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            admin.execute("DROP DATABASE acme WITH (FORCE)")
+        admin.execute("SET statement_timeout = '30s'")
+        admin.execute("DROP DATABASE acme WITH (FORCE)")
+        assert answer(server, "SELECT count(*)::text FROM pg_database WHERE datname = 'acme'") == "0"
 
 
 def test_it_listens_on_loopback_only(make: Make):

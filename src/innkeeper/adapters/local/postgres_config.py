@@ -29,6 +29,8 @@ def server_settings(
         "unix_socket_directories": "",
         "hba_file": hba_file,
         "password_encryption": "scram-sha-256",
+        # DROP DATABASE waits for every session, and one that has not said who it is hears nothing (60 s by default).
+        "authentication_timeout": "10s",
         "cluster_name": name,
         "max_connections": str(max_connections),
         # The control plane gets in even when applications hold every connection that is left.
