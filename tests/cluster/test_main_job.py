@@ -1,6 +1,7 @@
 """The main job on Kubernetes, in one test: a person, the product as pods, a real application, and time that passes.
 
-`make test T=tests/cluster/test_main_job.py`, on the cluster of `make cluster` or on one's own (CONTRIBUTING.md).
+Then what its vendor and its owner are told when it does not run. One installation for the module, the tests in their
+order. `make test T=tests/cluster/test_main_job.py`, on the cluster of `make cluster` or on one's own (CONTRIBUTING.md).
 """
 
 import base64
@@ -23,7 +24,7 @@ MINIFLUX = Path(__file__).parents[2] / "examples" / "miniflux" / "app.yaml"
 
 ADDRESS = "news.apps.localhost"
 
-WORKSPACE = "innkeeper.dev/workspace"
+WORKSPACE, CLUSTER = "innkeeper.dev/workspace", "innkeeper.dev/cluster"
 
 KINDS = (
     "namespaces,resourcequotas,limitranges,networkpolicies,serviceaccounts,secrets,configmaps,services,endpointslices,"
@@ -234,3 +235,59 @@ def it_wakes_though_its_old_namespace_is_still_there(product: Installation, life
     ended = json.loads(product.inn("operation", "follow", passage["id"], "--output", "json"))
     assert ended["state"] == "done"
     assert product.workspace("news")["state"] == "active"
+
+
+# --- when it does not run ---------------------------------------------------------------------------------------------
+
+
+def test_its_vendor_checks_it_on_the_cluster(product: Installation):
+    good = product.app("check", miniflux())
+    assert good.stdout.endswith("app.yaml: nothing to mend\n")
+    bad = product.app(
+        "check", miniflux(env={"LISTEN_ADDR": "{host}:9090"}, health={"start_timeout": "20s"}), check=False
+    )
+    assert bad.returncode == 1
+    assert "GET /healthcheck at" in bad.stdout, bad.stdout
+    # Nothing of either is left, nor of anything else by now.
+    where = ("namespaces", f"--selector={CLUSTER}={product.sandbox.name}", "--output=name")
+    eventually(lambda: product.cluster.kubectl("get", *where).stdout == "", timeout=PATIENCE, poll=1.0)
+    assert product.api("GET", "/v1/drift").json()["items"] == []
+
+
+DOES_NOT_RUN = {
+    # slug, and name of its app: what is changed, why that does not run, what people are told
+    "greedy": (
+        {"resources": {"requests": {"cpu": "900"}, "limits": {"cpu": "900"}}},
+        *("unschedulable", "no node has room for it", "Insufficient cpu"),
+    ),
+    "quitter": (
+        {"env": {"DATABASE_URL": "postgres://x:x@127.0.0.1:1/x"}},
+        "exited",
+        "exited with code 1",
+        "connection refused",
+    ),
+    "deaf": (
+        {"env": {"LISTEN_ADDR": "{host}:9090"}, "health": {"start_timeout": "20s"}},
+        *("never-healthy", "is not answered (connection refused)", "does it listen on {host} and {port}?"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def not_running(product: Installation) -> Installation:
+    """With a workspace of each that was given up."""
+    for slug, (changes, *_) in DOES_NOT_RUN.items():
+        product.app("add", miniflux(slug, **changes))
+        assert product.api("POST", "/v1/workspaces", {"slug": slug, "customer": "Acme", "app": slug}).status == 202
+    for slug in DOES_NOT_RUN:
+        product.reaches(slug, "deactivated")
+    return product
+
+
+@pytest.mark.parametrize("slug", DOES_NOT_RUN)
+def test_it_is_said_in_words_why_a_pod_does_not_start(not_running: Installation, slug: str):
+    _, reason, *said = DOES_NOT_RUN[slug]
+    problem = not_running.workspace(slug)["problem"]
+    assert (problem["reason"], problem["permanent"]) == (reason, True)
+    shown = not_running.inn("workspace", "show", slug)
+    assert [words for words in said if words not in shown] == []
