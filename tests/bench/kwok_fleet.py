@@ -6,12 +6,13 @@ and that each workspace's database exists. Called by kwok_scale.py.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness import timed
 from kwok_cluster import NODE_PODS, add_nodes
 from plane import Plane
+from row11_objects import OBJECTS
 
 from innkeeper.adapters.kubernetes.api import Api
 from innkeeper.adapters.kubernetes.names import KINDS
@@ -46,8 +47,6 @@ class Fleet:
     cluster: TestCluster
     app: App
     say: Callable[[str], None]
-    rates: list[float] = field(default_factory=list[float])
-    """Objects that the runtime applied per second, growth by growth."""
     size: int = 0
 
     def grow(self, size: int) -> None:
@@ -61,8 +60,8 @@ class Fleet:
         specs = [self._spec(ref, slug) for ref, slug in refs.items()]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             took = timed(lambda: list(pool.map(self.plane.runtime.start, specs)))
-        self.rates.append(len(specs) * 8 / took)
-        self.say(f"{len(specs)} activations written in {took:.0f} s, {self.rates[-1]:.0f} objects/s; waiting for pods")
+        rate = len(specs) * OBJECTS / took
+        self.say(f"{len(specs)} activations written in {took:.0f} s, {rate:.0f} objects/s; waiting for pods")
         addresses = eventually(lambda: self._addresses(refs), timeout=1200, poll=2.0)
         awake = list(addresses.items())
         for begin in range(0, len(awake), BATCH):

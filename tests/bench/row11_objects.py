@@ -52,7 +52,7 @@ def compare(sandbox: Sandbox, pairs: int, *, where: str = "") -> list[Row]:
     runtime = KubernetesRuntime(
         access=f"kubeconfig:{sandbox.cluster.kubeconfig}",
         cluster=sandbox.name,
-        system_namespace=sandbox.namespace("system"),
+        system_namespace=sandbox.namespace(),
     )
     api, numbers = sandbox.cluster.api, itertools.count()
     mark = secrets.token_hex(4)

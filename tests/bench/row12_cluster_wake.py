@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, LiteralString
 
 from bare_client import objects_of, write
-from harness import Bench, Compared, Goal, Row, alone, interleave, ms
+from harness import Bench, Goal, Row, alone, interleave, ms
 from kubernetes import watch
 from plane import PATIENCE, Plane, running
 from psycopg import sql
@@ -95,11 +95,7 @@ def _compare(bench: Bench, plane: Plane, sandbox: Sandbox, app: App) -> Row:
     figures = {"wake": _shown(found.a), "bare": _shown(found.b)}
     figures |= {f"bare: {name}": _shown(values[1:]) for name, values in by_hand.parts.items()}
     what = f"{WHAT}, {app.name}, p50"
-    return Row("12", what, _middle(found), GOAL, found.spread, len(found.a), figures)
-
-
-def _middle(found: Compared) -> float:
-    return statistics.median(found.a) / statistics.median(found.b)
+    return Row("12", what, found.ratio, GOAL, found.spread, len(found.a), figures)
 
 
 def _shown(values: Sequence[float]) -> str:
