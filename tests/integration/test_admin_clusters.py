@@ -1,18 +1,16 @@
 """/v1/clusters and ``inn cluster``: what is registered, refused, shown. Draining itself: test_draining.py."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from innkeeper.model.errors import InnkeeperError, TemporaryError
-from innkeeper.model.workspace import Cluster
 from innkeeper.ports import ClusterReport, Trial, Tried
 from innkeeper.store import clusters
 from innkeeper.store.session import Database
 from support.admin import Admin, admin_on
-from support.clusters import SECOND
+from support.clusters import SECOND, Answers
 
 KEPT_APART = Trial(
     (
@@ -24,28 +22,9 @@ KEPT_APART = Trial(
 )
 
 
-@dataclass
-class Answers:
-    """What the cluster would say. The adapter that asks a real one is tested on a real one (tests/cluster)."""
-
-    says: ClusterReport | InnkeeperError = field(default_factory=lambda: ClusterReport((1, 37)))
-    asked: list[str] = field(default_factory=list[str])
-    tries: Callable[[], Trial] = lambda: KEPT_APART
-
-    def try_isolation(self, cluster: Cluster) -> Trial:
-        self.asked.append(f"try {cluster.name}")
-        return self.tries()
-
-    def inspect(self, cluster: Cluster) -> ClusterReport:
-        self.asked.append(cluster.access)
-        if isinstance(self.says, InnkeeperError):
-            raise self.says
-        return self.says
-
-
 @pytest.fixture
 def answers() -> Answers:
-    return Answers()
+    return Answers(KEPT_APART)
 
 
 @pytest.fixture
@@ -231,26 +210,21 @@ def test_one_trial_of_a_cluster_at_a_time(reaching: Admin, answers: Answers):
     reaching.post("/v1/clusters", BODY)
     inner: list[int] = []
 
-    def meanwhile() -> Trial:
-        answers.tries = lambda: KEPT_APART
+    def meanwhile() -> None:
+        answers.meanwhile = lambda: None
         inner.append(reaching.post("/v1/clusters/west/try").status_code)
-        return KEPT_APART
 
-    answers.tries = meanwhile
+    answers.meanwhile = meanwhile
     assert (reaching.post("/v1/clusters/west/try").status_code, inner) == (200, [409])
     assert reaching.post("/v1/clusters/west/try").status_code == 200  # it was let go
 
 
 def test_a_trial_of_a_cluster_that_does_not_answer(reaching: Admin, answers: Answers):
     reaching.post("/v1/clusters", BODY)
-
-    def silent() -> Trial:
-        raise TemporaryError("cluster west: its API server does not answer")
-
-    answers.tries = silent
+    answers.tried = TemporaryError("cluster west: its API server does not answer")
     refused = reaching.post("/v1/clusters/west/try")
     assert (refused.status_code, "does not answer" in refused.json()["detail"]) == (503, True)
-    answers.tries = lambda: KEPT_APART
+    answers.tried = KEPT_APART
     assert reaching.post("/v1/clusters/west/try").status_code == 200
 
 

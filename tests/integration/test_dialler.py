@@ -52,7 +52,7 @@ def test_it_tells_what_it_reached_and_what_not(server: int):
         assert program.poll() is None  # it goes on answering
     for name in ("open", "api"):
         assert found[name]["kept"] is True
-        assert 0 <= found[name]["first"] <= found[name]["last"] < 2000
+        assert 0 <= found[name]["first"] <= found[name]["last"]
         assert found[name]["attempts"] > 1
     assert found["closed"] == {"first": None, "last": None, "kept": None, "attempts": found["closed"]["attempts"]}
     assert found["closed"]["attempts"] > 1

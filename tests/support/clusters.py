@@ -1,11 +1,16 @@
-"""Clusters of a test: local runtimes, each with a folder and ports of its own, as if they were machines apart."""
+"""Clusters of a test: local runtimes, each with a folder and ports of its own, as if they were machines apart.
 
-from collections.abc import Iterator
+And ``Answers``, a cluster that says of itself what a test wants it to.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from innkeeper.adapters.local.runtime import LocalRuntime
+from innkeeper.model.errors import InnkeeperError
 from innkeeper.model.workspace import Cluster
-from innkeeper.ports import Runtime
+from innkeeper.ports import ClusterReport, Runtime, Trial
 
 CLUSTER = Cluster("cls-1", "local", "local", "", "open", 1000)
 SECOND = Cluster("cls-2", "second", "local", "", "open", 1000)
@@ -47,6 +52,30 @@ class LocalClusters:
 
     def _root(self, cluster: Cluster) -> Path:
         return self._folder / ("runtime" if cluster.id == CLUSTER.id else f"runtime-{cluster.name}")
+
+
+@dataclass
+class Answers:
+    """What a cluster would say. The adapter that asks a real one is tested on a real one (tests/cluster)."""
+
+    tried: Trial | InnkeeperError
+    says: ClusterReport | InnkeeperError = field(default_factory=lambda: ClusterReport((1, 37)))
+    asked: list[str] = field(default_factory=list[str])
+    meanwhile: Callable[[], object] = lambda: None
+    """Called while a trial is under way."""
+
+    def inspect(self, cluster: Cluster) -> ClusterReport:
+        self.asked.append(cluster.access)
+        if isinstance(self.says, InnkeeperError):
+            raise self.says
+        return self.says
+
+    def try_isolation(self, cluster: Cluster) -> Trial:
+        self.asked.append(f"try {cluster.name}")
+        self.meanwhile()
+        if isinstance(self.tried, InnkeeperError):
+            raise self.tried
+        return self.tried
 
 
 def roots(first: Path) -> Iterator[Path]:
