@@ -1,6 +1,6 @@
 """A house whose activations are pods: for the tests of this folder that take a workspace through its life there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from support import house as h
 from support.cluster_site import PodsThere
 from support.clusters import OneRuntime
 from support.kubernetes import SERVER_APP, Pods
-from support.kubernetes_house import assert_whole, settle
+from support.kubernetes_house import Whole, assert_whole, settle
+from support.pods import PATIENCE
 from support.site import Site
 from support.state import Dsns
 from support.table_gateway import TableGateway
@@ -38,7 +39,7 @@ def house(state: Database, pool_instance: Instance, pods: Pods, row: Cluster, tm
 def acme(house: House, gateway: TableGateway, customer: Customer) -> Workspace:
     """Awake."""
     operation = h.create(house, "acme", customer)
-    h.drive(house, until=lambda: h.operation(house, operation.id).state == "done", timeout=60)
+    h.drive(house, until=lambda: h.operation(house, operation.id).state == "done", timeout=PATIENCE)
     return h.read(house, "acme")
 
 
@@ -48,9 +49,7 @@ def site(state_dsns: Dsns, pg_server: EmbeddedPostgres, pods: Pods) -> Site:
 
 
 @pytest.fixture
-def whole(house: House, site: Site, pods: Pods) -> Callable[[], None]:
-    """Call it after a fault: all comes to rest, the invariants hold (I1 and I7 above all), and nothing has drifted."""
-
+def whole(house: House, site: Site, pods: Pods) -> Whole:
     def settled() -> None:
         settle(house)
         assert_whole(house, site, pods)

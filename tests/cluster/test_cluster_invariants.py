@@ -1,5 +1,6 @@
 """What all fault tests of this folder end with finds what it looks for: each violation really planted, then none."""
 
+import secrets
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -10,12 +11,10 @@ from kubernetes.client.exceptions import ApiException
 
 from innkeeper.adapters.kubernetes import objects
 from innkeeper.control.house import House
-from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import ActivationRef, Customer, Workspace
-from support import house as h
 from support.cluster import CLUSTER_LABEL
 from support.kubernetes import Pods
-from support.kubernetes_house import assert_whole, namespace_of, plain_pod, pods_of, route_of, settle, wrong
+from support.kubernetes_house import assert_whole, namespace_of, plain_pod, pods_of, route_of, settle, sleeping, wrong
 from support.site import Site
 from support.table_gateway import TableGateway
 from support.waiting import eventually
@@ -25,11 +24,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def sleeper(house: House, gateway: TableGateway, customer: Customer) -> Workspace:
-    operation = h.create(house, "sleeper", customer)
-    h.drive(house, until=lambda: h.operation(house, operation.id).state == "done", timeout=60)
-    h.ask(house, "sleeper", Request.DEACTIVATE)
-    settle(house, lambda: h.state_of(house, "sleeper") == "deactivated")
-    return h.read(house, "sleeper")
+    return sleeping(house, "sleeper", customer)
 
 
 @contextmanager
@@ -136,7 +131,7 @@ def route_elsewhere(house: House, workspace: Workspace) -> Generator[None]:
 def test_each_planted_violation_is_found_and_nothing_else(  # noqa: PLR0917 - fixtures come by name
     house: House, acme: Workspace, sleeper: Workspace, pods: Pods, site: Site, subtests: pytest.Subtests
 ):
-    awake, nobody = str(acme.activation), ActivationRef("00000000deadbeef", 1)
+    awake, nobody = str(acme.activation), ActivationRef(secrets.token_hex(8), 1)
     plants: list[tuple[str, AbstractContextManager[None], set[str]]] = [
         ("another workspace's label", labelled(pods, awake, workspace="another"), {"i1: namespace"}),
         ("another generation's label", labelled(pods, awake, generation="9"), {"i1: namespace"}),

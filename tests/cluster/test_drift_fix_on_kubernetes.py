@@ -1,6 +1,6 @@
 """`inn drift --fix` on a real cluster: what it mends, and beside each what it must leave alone."""
 
-from collections.abc import Callable
+import secrets
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,17 +10,14 @@ from kubernetes.client.exceptions import ApiException
 from innkeeper.adapters.kubernetes import objects
 from innkeeper.control import drift, mending
 from innkeeper.control.house import House
-from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import ActivationRef, Customer, Workspace
 from support import house as h
 from support.kubernetes import Pods
-from support.kubernetes_house import look_and_work, namespace_of, plain_pod, pods_of, settle
+from support.kubernetes_house import Whole, look_and_work, namespace_of, plain_pod, pods_of, settle, sleeping
 from support.table_gateway import TableGateway
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-Whole = Callable[[], None]
 
 
 def fix(house: House) -> dict[str, str]:
@@ -29,14 +26,6 @@ def fix(house: House) -> dict[str, str]:
     ours = [one for one in found if one.cluster is not None]
     done = mending.mend(mending.Tools(house.database, house.runtimes, house.servers, "test"), ours)
     return {one.finding.what: f"{one.outcome}: {one.did}" for one in done}
-
-
-def asleep(house: House, slug: str, customer: Customer) -> Workspace:
-    operation = h.create(house, slug, customer)
-    h.drive(house, until=lambda: h.operation(house, operation.id).state == "done", timeout=60)
-    h.ask(house, slug, Request.DEACTIVATE)
-    settle(house, lambda: h.state_of(house, slug) == "deactivated")
-    return h.read(house, slug)
 
 
 def plant(pods: Pods, ref: ActivationRef, *, cluster: str | None = None) -> list[str]:
@@ -60,9 +49,9 @@ def take_away(pods: Pods, *refs: ActivationRef) -> None:
 def test_what_an_ended_activation_left_is_removed_and_nothing_that_is_not_tied_to_an_end(
     house: House, acme: Workspace, customer: Customer, pods: Pods, whole: Whole
 ):
-    sleeper = asleep(house, "sleeper", customer)
+    sleeper = sleeping(house, "sleeper", customer)
     ended, never = sleeper.activation, replace(sleeper.activation, generation=2)
-    nobodys, anothers = ActivationRef("00000000deadbeef", 1), replace(sleeper.activation, generation=7)
+    nobodys, anothers = ActivationRef(secrets.token_hex(8), 1), replace(sleeper.activation, generation=7)
     plant(pods, ended)
     before = {ref: plant(pods, ref) for ref in (never, nobodys)}
     before[anothers] = plant(pods, anothers, cluster=f"{pods.cluster}-another")
@@ -86,7 +75,7 @@ def test_what_an_ended_activation_left_is_removed_and_nothing_that_is_not_tied_t
 def test_what_a_purged_workspace_left_is_removed(
     house: House, gateway: TableGateway, customer: Customer, pods: Pods, whole: Whole
 ):
-    gone = asleep(house, "gone", customer)
+    gone = sleeping(house, "gone", customer)
     h.advance(house, timedelta(days=61))
     settle(house, lambda: h.state_of(house, "gone") == "purged")
     plant(pods, gone.activation)

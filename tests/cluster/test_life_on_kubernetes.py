@@ -1,6 +1,5 @@
 """The life of a workspace as pods of a real cluster: control, state database and pool are on this machine."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -12,51 +11,18 @@ from kubernetes.client.exceptions import ApiException
 
 from innkeeper.bootstrap.runtimes import RuntimesOfHouse
 from innkeeper.control import sweeps
-from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life
-from innkeeper.model.workspace import Instance, TenantDatabase
+from innkeeper.model.workspace import Cluster, TenantDatabase
 from innkeeper.settings import HouseSettings
-from innkeeper.store import activations, routes
-from innkeeper.store.session import Database
+from innkeeper.store import activations
 from support import house as h
-from support.clusters import OneRuntime
-from support.kubernetes import SERVER_APP, Pods
+from support.kubernetes import Pods
+from support.kubernetes_house import namespace_of, pods_of, route_of
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-def house(state: Database, pool_instance: Instance, pods: Pods, tmp_path: Path) -> Iterator[House]:
-    with h.house_on(state, OneRuntime(pods.runtime()), tmp_path) as made:
-        h.register(made, pool_instance, SERVER_APP, replace(h.CLUSTER, name=pods.cluster, kind="kubernetes"))
-        yield made
-
-
-@pytest.fixture
-def acme(house, gateway, customer):
-    operation = h.create(house, "acme", customer)
-    h.drive(house, until=lambda: h.operation(house, operation.id).state == "done", timeout=60)
-    return h.read(house, "acme")
-
-
-def route_of(house, workspace) -> Any:
-    with house.database.transaction() as session:
-        route = routes.by_workspace(session, workspace.id)
-    assert route is not None
-    return route
-
-
-def pods_of(pods: Pods, ref) -> list[Any]:
-    found: Any = pods.core.list_namespaced_pod(str(ref))
-    return found.items
-
-
-def namespace_of(pods: Pods, ref) -> Any:
-    with suppress(ApiException):
-        return pods.core.read_namespace(str(ref))
-    return None
 
 
 def release(core, namespace: str) -> None:
@@ -83,7 +49,7 @@ def test_it_sleeps_wakes_and_is_purged_as_time_passes(house, gateway, acme, pods
     assert route_of(house, acme).status.value == "asleep"
 
     gateway.wake(acme.id)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=PATIENCE)
     awake = h.read(house, "acme")
     assert awake.generation == 2
     (pod,) = pods_of(pods, awake.activation)
@@ -103,10 +69,10 @@ def test_a_wake_does_not_wait_for_a_namespace_that_does_not_vanish(house, gatewa
     core.create_namespaced_config_map(str(acme.activation), held)
     pods.sandbox.on_exit(lambda: release(core, str(acme.activation)))
     h.ask(house, "acme", Request.DEACTIVATE)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=PATIENCE)
     h.drive(house, until=lambda: namespace_of(pods, acme.activation).metadata.deletion_timestamp)
     gateway.wake(acme.id)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=PATIENCE)
     awake = h.read(house, "acme")
     assert awake.generation == 2
     assert (pods_of(pods, acme.activation), len(pods_of(pods, awake.activation))) == ([], 1)
@@ -114,7 +80,7 @@ def test_a_wake_does_not_wait_for_a_namespace_that_does_not_vanish(house, gatewa
     assert set(h.runtime(house).inventory()) == {acme.activation, awake.activation}
 
     release(core, str(acme.activation))
-    h.drive(house, until=lambda: absent(house, acme), timeout=60)
+    h.drive(house, until=lambda: absent(house, acme), timeout=PATIENCE)
     assert h.runtime(house).inventory() == [awake.activation]
 
 
@@ -136,7 +102,9 @@ def test_a_pod_that_is_taken_away_comes_back_and_the_route_follows(house, acme, 
         leads_on = route.address is not None and route.address.ip != before.status.pod_ip
         return leads_on and house.health.check(route.address, "/", host="x").healthy
 
-    eventually(followed, timeout=60, describe=lambda: (h.describe(house), h.runtime(house).observe(acme.activation)))
+    eventually(
+        followed, timeout=PATIENCE, describe=lambda: (h.describe(house), h.runtime(house).observe(acme.activation))
+    )
     (after,) = pods_of(pods, acme.activation)
     assert route_of(house, acme).address.ip == after.status.pod_ip
     assert h.read(house, "acme").generation == acme.generation
@@ -154,16 +122,14 @@ def test_an_application_that_ends_by_itself_gets_a_fresh_pod(house, acme, pods: 
         h.work(house)
         return [pod.metadata.uid for pod in pods_of(pods, acme.activation)] not in ([], [before.metadata.uid])
 
-    eventually(followed, timeout=60, describe=lambda: h.describe(house))
+    eventually(followed, timeout=PATIENCE, describe=lambda: h.describe(house))
     h.drive(house, until=lambda: route_of(house, acme).address is not None)
     assert house.health.check(route_of(house, acme).address, "/", host="x").healthy
     assert h.read(house, "acme").problem is None
 
 
-def test_the_row_alone_leads_to_its_cluster(house, acme, pods: Pods, tmp_path: Path):
+def test_the_row_alone_leads_to_its_cluster(house, acme, row: Cluster, pods: Pods, tmp_path: Path):
     settings = HouseSettings(tmp_path, tmp_path, tmp_path, system_namespace=pods.system_namespace)
-    access = f"kubeconfig:{pods.sandbox.cluster.kubeconfig}"
-    row = replace(h.CLUSTER, name=pods.cluster, kind="kubernetes", access=access)
     runtimes = RuntimesOfHouse(settings)
     runtime = runtimes.runtime(row)
     assert runtimes.runtime(replace(row, capacity=1, state="cordoned")) is runtime

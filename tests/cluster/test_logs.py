@@ -15,6 +15,7 @@ from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
 from support.activations import spec
 from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -38,7 +39,7 @@ def strict() -> App:
 def test_a_follower_goes_on_with_the_container_that_was_restarted_in_place(pods: Pods, strict: App):
     runtime, ref = pods.runtime(), ActivationRef(f"t{secrets.token_hex(4)}", 1)
     runtime.start(spec(ref, strict, values=KUBERNETES_VALUES))
-    eventually(lambda: list(runtime.logs(ref)) == ["begins"], timeout=60)
+    eventually(lambda: list(runtime.logs(ref)) == ["begins"], timeout=PATIENCE)
     followed = runtime.logs(ref, follow=True)
     assert next(followed) == "begins"
     address = runtime.observe(ref).address
@@ -51,7 +52,7 @@ def test_a_follower_goes_on_with_the_container_that_was_restarted_in_place(pods:
         return container.restart_count == 1 and container.state.running is not None
 
     # Meanwhile the follower does not read: it finds the second container there when it comes to the end of the first.
-    eventually(restarted, timeout=120, describe=lambda: runtime.observe(ref))
+    eventually(restarted, timeout=PATIENCE, describe=lambda: runtime.observe(ref))
     assert runtime.observe(ref).life is Life.RUNNING
     assert list(islice(followed, 2)) == ["ends", "begins"]
     # Whoever comes now is shown both.

@@ -8,24 +8,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from innkeeper.model.app import App, Health
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
-from support.activations import SERVER, spec
+from support.activations import spec
 from support.api_proxy import ApiProxy, api_proxy
-from support.kubernetes import KUBERNETES_VALUES, PYTHON_IMAGE, Pods
+from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
-APP = App(
-    "server",
-    "1.0.0",
-    image=PYTHON_IMAGE,
-    args=("python3", "-ISu", "-c", SERVER),
-    health=Health("/", 60.0),
-    env={"PORT": "{port}", "HOST": "{host}"},
-)
 LOOKS = 50
 
 START = {
@@ -94,15 +85,15 @@ def writes(counted: Counter[str]) -> dict[str, int]:
 
 def test_a_start_asks_for_ten_things(pods, proxy, ref):
     runtime = pods.runtime(access=proxy.access)
-    runtime.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
     assert asked(proxy) == START | SURROUNDINGS
-    runtime.start(spec(replace(ref, workspace_id=f"{ref.workspace_id}b"), APP, values=KUBERNETES_VALUES))
+    runtime.start(spec(replace(ref, workspace_id=f"{ref.workspace_id}b"), SERVER_APP, values=KUBERNETES_VALUES))
     assert asked(proxy) == START
 
 
 def test_what_is_awake_is_asked_for_nothing(pods, proxy, ref):
     runtime = pods.runtime(access=proxy.access)
-    runtime.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
     eventually(lambda: awake(runtime, ref), timeout=120)
     asked(proxy)
     for _ in range(LOOKS):
@@ -116,7 +107,7 @@ def test_what_is_awake_is_asked_for_nothing(pods, proxy, ref):
 
 def test_a_worker_that_begins_does_not_ask_for_each_that_is_awake(pods, proxy, ref):
     first = pods.runtime()
-    first.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    first.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
     eventually(lambda: awake(first, ref), timeout=120)
     runtime = pods.runtime(access=proxy.access)
     runtime.maintain()
@@ -126,7 +117,7 @@ def test_a_worker_that_begins_does_not_ask_for_each_that_is_awake(pods, proxy, r
 
 def test_a_stop_writes_six_things(pods, proxy, ref):
     runtime = pods.runtime(access=proxy.access)
-    runtime.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
     eventually(lambda: awake(runtime, ref), timeout=120)
     asked(proxy)
     runtime.stop(ref, grace=5)

@@ -13,14 +13,28 @@ from kubernetes.client.exceptions import ApiException
 from innkeeper.control import drift, sweeps
 from innkeeper.control.drift import Finding
 from innkeeper.control.house import House
-from innkeeper.model.workspace import ActivationRef, Workspace
+from innkeeper.model.lifecycle import Request
+from innkeeper.model.workspace import ActivationRef, Customer, Workspace
 from innkeeper.store import routes
 from support import house as h
 from support.cluster_site import cluster_violations
 from support.invariants import violations
 from support.kubernetes import PYTHON_IMAGE, Pods
+from support.pods import PATIENCE
 from support.site import Site
 from support.waiting import eventually
+
+Whole = Callable[[], None]
+"""Call it after a fault: all comes to rest, the invariants hold (I1 and I7 above all), and nothing has drifted."""
+
+
+def sleeping(house: House, slug: str, customer: Customer) -> Workspace:
+    """One that was awake, and sleeps."""
+    operation = h.create(house, slug, customer)
+    h.drive(house, until=lambda: h.operation(house, operation.id).state == "done", timeout=PATIENCE)
+    h.ask(house, slug, Request.DEACTIVATE)
+    settle(house, lambda: h.state_of(house, slug) == "deactivated")
+    return h.read(house, slug)
 
 
 def route_of(house: House, workspace: Workspace) -> Any:
