@@ -22,15 +22,13 @@ from innkeeper.store import clock
 from support import house as h
 from support.kept import kept
 from support.kubernetes import SERVER_APP, Pods
-from support.kubernetes_house import at_rest, look_and_work, namespace_of, pods_of, route_of, settle
+from support.kubernetes_house import Whole, at_rest, look_and_work, namespace_of, pods_of, route_of, settle
 from support.state import Dsns
 from support.table_gateway import TableGateway
 from support.waiting import eventually
 from support.workers import Order, Running, Workers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-Whole = Callable[[], None]
 
 
 def facts(house: House, slug: str) -> dict[str, str]:

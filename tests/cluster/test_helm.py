@@ -27,6 +27,17 @@ def product(cluster: TestCluster) -> Iterator[Installation]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def acme(product: Installation) -> str:
+    """The slug of a workspace that somebody signed up for."""
+    alice = Person(product)
+    alice.sign_in("alice")
+    answer = alice.sign_up("Acme", "acme")
+    assert answer.status == 200, answer.text
+    product.reaches("acme", "active")
+    return "acme"
+
+
 @pytest.mark.parametrize("values", [EVALUATION, PRODUCTION], ids=["evaluation", "production"])
 def test_the_api_server_takes_every_object(cluster: TestCluster, values: Object):
     """Field by field, and with the warnings that Pod Security `restricted` gives."""
@@ -86,13 +97,9 @@ def test_each_gateway_is_registered_under_its_pods_name(product: Installation):
     assert found == {"innkeeper-gateway-0", "innkeeper-gateway-1"}
 
 
-def test_somebody_signs_up_and_has_a_workspace(product: Installation):
-    alice = Person(product)
-    alice.sign_in("alice")
-    answer = alice.sign_up("Acme", "acme")
-    assert answer.status == 200, answer.text
-    shown = product.reaches("acme", "active")
-    assert shown["generation"] == 1
+def test_somebody_signs_up_and_has_a_workspace(product: Installation, acme: str):
+    shown = product.workspace(acme)
+    assert (shown["state"], shown["generation"]) == ("active", 1)
     page = product.ask("acme.apps.localhost")
     assert (page.status, "acme" in page.text) == (200, True)
     namespace = f"ws-{shown['id']}-1"
@@ -124,6 +131,7 @@ DOORS = {
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("acme")
 def test_an_upgrade_and_a_rollback_lose_no_request(product: Installation):
     """Invariant I5: each is answered by whom it was for, or refused with 503 and Retry-After before it got anywhere."""
 
@@ -151,6 +159,7 @@ def test_an_upgrade_and_a_rollback_lose_no_request(product: Installation):
     assert sum(tally.refused.values()) <= sum(tally.answered.values()) / 100, tally
 
 
+@pytest.mark.usefixtures("acme")
 def test_an_upgrade_and_a_rollback_leave_workspaces_serving(product: Installation):
     counted = product.ask("acme.apps.localhost", "/count", method="POST").json()["count"]
     before = product.workspace("acme")
@@ -192,8 +201,8 @@ def test_secrets_that_were_made_up_stay_over_upgrades(product: Installation):
     assert templates() == pods
 
 
-def test_uninstalling_leaves_workspaces_and_what_their_data_need(product: Installation):
-    shown = product.workspace("acme")
+def test_uninstalling_leaves_workspaces_and_what_their_data_need(product: Installation, acme: str):
+    shown = product.workspace(acme)
     namespace = f"ws-{shown['id']}-{shown['generation']}"
     product.close()
     product.helm("uninstall", RELEASE)

@@ -20,11 +20,16 @@ from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
-ENDS_WHEN_ASKED = """
+ENDS_WHEN_ASKED = r"""
 import os, socket
 gate = socket.create_server((os.environ["HOST"], int(os.environ["PORT"])))
 print('begins')
-gate.accept()
+while True:
+    asker, _ = gate.accept()
+    with asker:
+        if asker.recv(1024) == b'end':  # a kubelet asks, too
+            break
+        asker.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
 print('ends')
 raise SystemExit(1)
 """
@@ -44,7 +49,8 @@ def test_a_follower_goes_on_with_the_container_that_was_restarted_in_place(pods:
     assert next(followed) == "begins"
     address = runtime.observe(ref).address
     assert address is not None
-    socket.create_connection((address.ip, address.port)).close()
+    with socket.create_connection((address.ip, address.port)) as asking:
+        asking.sendall(b"end")
 
     def restarted() -> bool:
         (pod,) = pods.core.list_namespaced_pod(str(ref)).items
@@ -53,7 +59,7 @@ def test_a_follower_goes_on_with_the_container_that_was_restarted_in_place(pods:
 
     # Meanwhile the follower does not read: it finds the second container there when it comes to the end of the first.
     eventually(restarted, timeout=PATIENCE, describe=lambda: runtime.observe(ref))
-    assert runtime.observe(ref).life is Life.RUNNING
+    eventually(lambda: runtime.observe(ref).life is Life.RUNNING, describe=lambda: runtime.observe(ref))  # its watch
     assert list(islice(followed, 2)) == ["ends", "begins"]
     # Whoever comes now is shown both.
     assert list(runtime.logs(ref)) == ["begins", "ends", "begins"]

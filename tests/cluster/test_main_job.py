@@ -276,9 +276,11 @@ DOES_NOT_RUN = {
 @pytest.fixture(scope="module")
 def not_running(product: Installation) -> Installation:
     """With a workspace of each that was given up."""
+    body = {"name": "Bravo", "contact_name": "Bob", "contact_email": "bob@localhost"}
+    assert product.api("POST", "/v1/customers", body).status == 201
     for slug, (changes, *_) in DOES_NOT_RUN.items():
         product.app("add", miniflux(slug, **changes))
-        assert product.api("POST", "/v1/workspaces", {"slug": slug, "customer": "Acme", "app": slug}).status == 202
+        assert product.api("POST", "/v1/workspaces", {"slug": slug, "customer": "Bravo", "app": slug}).status == 202
     for slug in DOES_NOT_RUN:
         product.reaches(slug, "deactivated")
     return product

@@ -1,7 +1,5 @@
 """The kubelet of a node dies under a running workspace: what is served, said and done meanwhile, and afterwards."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,11 @@ from innkeeper.model.workspace import Workspace
 from support import house as h
 from support.cluster_turns import Components
 from support.kubernetes import Pods
-from support.kubernetes_house import look_and_work, pods_of, route_of, settle
+from support.kubernetes_house import Whole, look_and_work, pods_of, route_of, settle
 from support.table_gateway import TableGateway
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-Whole = Callable[[], None]
 
 
 def ready(pods: Pods) -> bool:
@@ -39,7 +35,7 @@ def processes(pod: Any) -> list[int]:
                 python = b"python3" in (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if mine and python and os.getpid() != int(entry.name):
+            if mine and python:
                 found.append(int(entry.name))
     return found
 

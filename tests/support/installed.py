@@ -92,21 +92,33 @@ class Installation:
         assert not check or done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.described()}"
         return done.stdout + done.stderr
 
-    def install(self, more: Object | None = None, *arguments: str) -> str:
+    def install(self, more: Object | None = None) -> str:
         self.sandbox.on_exit(self.close)
         self.sandbox.on_exit(lambda: self.helm("uninstall", RELEASE, "--ignore-not-found", check=False))
-        return self.helm("install", RELEASE, str(CHART), *arguments, values=self.values(more))
+        return self.helm("install", RELEASE, str(CHART), values=self.values(more))
 
     def upgrade(self, more: Object | None = None) -> str:
         return self.helm("upgrade", RELEASE, str(CHART), values=self.values(more))
 
     def await_ready(self) -> None:
+        """All pods are, and a gateway reaches what is behind it.
+
+        Kubelets say the first, and ask no Service and no policy: for a moment the second may not be so, and the gateway
+        answers 503 for the hub, which it neither checks nor asks twice.
+        """
         for what in ("deployment/hub", "deployment/admin", "deployment/worker", "statefulset/gateway"):
             kind, _, name = what.partition("/")
             done = self.kubectl(
                 "rollout", "status", f"{kind}/innkeeper-{name}", f"--timeout={PATIENCE:.0f}s", check=False
             )
             assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.described()}"
+        eventually(
+            lambda: self.ask(f"hub.{self.domain}", "/readyz").status == 200,
+            timeout=PATIENCE,
+            poll=0.2,
+            retry_on=(OSError, http.client.HTTPException),
+            describe=self.described,
+        )
 
     def kubectl(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.cluster.kubectl("--namespace", self.namespace, *arguments, check=check, **options)
@@ -207,23 +219,28 @@ class Installation:
 
     def api(self, method: str, path: str, body: object = None) -> Answer:
         """The admin API, with the installation's first token."""
-        if not self.token:
-            self.token = self.inn("token", "create", "--bootstrap").strip()
+        token = self.first_token()
         data = None if body is None else json.dumps(body).encode()
         kind = {} if data is None else {"Content_Type": "application/json"}
-        return self.ask(
-            f"admin.{self.domain}", path, method=method, body=data, Authorization=f"Bearer {self.token}", **kind
-        )
+        return self.ask(f"admin.{self.domain}", path, method=method, body=data, Authorization=f"Bearer {token}", **kind)
+
+    def first_token(self) -> str:
+        """Asked for once: there is no second one."""
+        if not self.token:
+            self.token = self._inn("token", "create", "--bootstrap").strip()
+        return self.token
 
     def inn(self, *words: str, check: bool = True) -> str:
         """A command in the admin API's pod, as the notes say it; its standard output."""
-        token = ["env", f"INN_TOKEN={self.token}"] if self.token else []
-        done = self.kubectl("exec", "deployment/innkeeper-admin", "--", *token, "inn", *words, check=check)
-        return done.stdout
+        return self._inn(*words, check=check, token=self.first_token())
+
+    def _inn(self, *words: str, check: bool = True, token: str = "") -> str:
+        by = ["env", f"INN_TOKEN={token}"] if token else []
+        return self.kubectl("exec", "deployment/innkeeper-admin", "--", *by, "inn", *words, check=check).stdout
 
     def app(self, verb: str, spec: Object, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`inn app add|check FILE`, as somebody with the spec in a file of that pod."""
-        command = f"cat > /tmp/app.yaml && exec env INN_TOKEN={self.token} inn app {verb} /tmp/app.yaml"
+        command = f"cat > /tmp/app.yaml && exec env INN_TOKEN={self.first_token()} inn app {verb} /tmp/app.yaml"
         where = ("exec", "--stdin", "deployment/innkeeper-admin", "--", "sh", "-c", command)
         return self.kubectl(*where, input=json.dumps(spec), check=check)
 
