@@ -75,6 +75,7 @@ class Worker:
 
     def run(self) -> None:
         """Listen, tick and converge until stopped."""
+        self.house.database.hasten()
         scheduler = self._scheduler()
         scheduler.start()
         log.info("worker.started", owner=self.owner)

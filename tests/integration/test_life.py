@@ -1,15 +1,19 @@
 """The life of a workspace from creation to purge, over real databases and processes, the gateway played by the test."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from innkeeper.control import appspec
+from innkeeper.control.steps.rising import STARTING
 from innkeeper.model.errors import Conflict, Gone, SlugTaken
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import TenantDatabase
-from innkeeper.store import routes
+from innkeeper.store import apps, operations, routes
 from support import house as h
+from support.activations import SERVER, program
 
 
 def database_of(house, pool_instance, workspace):
@@ -39,6 +43,19 @@ def test_created_it_runs_and_its_route_leads_to_it(house, acme, pool_instance):
     assert (route.status.value, route.address, route.generation) == ("awake", seen.address, 1)
     assert house.health.check(route.address, "/healthz", host="acme.apps.localhost").healthy
     assert database_of(house, pool_instance, acme).can_login
+
+
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "control"])
+def test_of_a_start_that_is_refused_nobody_is_told_that_it_is_under_way(house, customer, tmp_path, refused):
+    app = replace(program(tmp_path, SERVER), name="other", **({"command": ("/nowhere/app",)} if refused else {}))
+    with house.database.transaction() as session:
+        apps.insert(session, app_id="app-other", name=app.name, version=app.version, spec=appspec.to_json(app))
+    operation = h.create(house, "acme", customer, app="other")
+    h.drive(house, until=lambda: h.operation(house, operation.id).state == ("failed" if refused else "done"))
+    with house.database.transaction() as session:
+        said = [one["message"] for one in operations.events(session, operation.id)]
+    assert "Its database is ready" in said
+    assert (STARTING in said) is not refused
 
 
 def test_it_sleeps_wakes_and_is_purged_as_time_passes(house, gateway, acme, pool_instance, tmp_path):

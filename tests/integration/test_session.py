@@ -9,6 +9,7 @@ from innkeeper.model.errors import TemporaryError
 from innkeeper.store import clock
 from innkeeper.store.session import Database, Session
 from support.state import Dsns
+from support.waiting import eventually
 
 both = pytest.mark.parametrize("pipelined", [False, True], ids=["plain", "pipelined"])
 
@@ -94,3 +95,13 @@ def test_what_requests_wait_for_has_its_statements_prepared(state: Database, sup
         with state.transaction(pipelined=pipelined) as session:
             insert(session, 1)
             assert session.execute(prepared).fetchone() == {"n": count}
+
+
+def test_who_answers_requests_is_connected_before_the_first(state: Database, superuser: psycopg.Connection[tuple[str]]):
+    def connected() -> bool:
+        found = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        return superuser.execute(found).fetchall() != []
+
+    assert not connected()
+    state.hasten()
+    eventually(connected)

@@ -533,6 +533,7 @@ def test_a_service_that_hides_proxies_is_warned_of(notes: Callable[[Object], str
         (trusting("10.0.0.1/8"), "10.0.0.1/8 has bits beyond its length"),
         (trusting("192.0.2.0/24", "192.0.2.130/25"), "192.0.2.130/25 has bits beyond its length"),
         (trusting("0.0.0.0/0"), "0.0.0.0/0 is everybody"),
+        ({**EVALUATION, "gateway": {"trustedProxies": {"by": "proxy-protocol"}}}, "proxy-protocol needs blocks"),
         (trusting("::/0"), "::/0 is everybody"),
         ({**EVALUATION, "domain": "example.com", "public": {"scheme": "http"}}, "works on localhost only"),
     ],

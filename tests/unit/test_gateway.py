@@ -236,6 +236,7 @@ def settings(directory: Path, **more: object) -> GatewaySettings:
         {"trusted": ("10.0.0.0/8 }",)},
         {"trusted": ("proxy.example",)},
         {"trusted_by": "faith"},
+        {"trusted_by": "proxy-protocol"},
         {"listen_tls": ("0.0.0.0:8443",)},
         {"listen_tls": ("0.0.0.0:8443",), "certificate": "tls.crt"},
         {"listen_tls": ("0.0.0.0:8443",), "certificate": "/a b/tls.crt"},

@@ -8,10 +8,8 @@ import re
 import socket
 import time
 
-from innkeeper.model.observed import HealthAnswer
+from innkeeper.model.observed import HEALTHY, HealthAnswer
 from innkeeper.model.workspace import Address
-
-_HEALTHY = range(200, 400)
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 
@@ -41,7 +39,7 @@ class HttpHealth:
         if match is None:
             return _unhealthy("not HTTP")
         status = int(match[1])
-        return HealthAnswer(healthy=True) if status in _HEALTHY else _unhealthy(f"HTTP {status}")
+        return HealthAnswer(healthy=True) if status in HEALTHY else _unhealthy(f"HTTP {status}")
 
 
 def _unhealthy(detail: str) -> HealthAnswer:

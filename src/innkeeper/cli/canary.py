@@ -23,14 +23,12 @@ from innkeeper.cli.exits import FailedError, ProblemError, UnreachableError
 from innkeeper.cli.follow import follow
 from innkeeper.cli.output import say
 from innkeeper.model.errors import InvalidInput, NotFound
+from innkeeper.model.observed import HEALTHY
 
 canary = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 CUSTOMER = "Innkeeper canary"
 _AT_REST = {"active", "deactivated"}
-_HEALTHY = range(200, 400)
-"""Of an application's health path, as adapters/http_health.py judges it. A gateway's own answers are none of these, but
-for its redirect to https."""
 _HELD = 75.0
 """Seconds for one request: a gateway holds it for 60 at most."""
 
@@ -146,7 +144,7 @@ def _see_healthy(
 ) -> None:
     """It is the application that answers there: what a gateway says itself looks like a refusal of an application's."""
     status = _request(url, health, via, context, deadline)
-    if status not in _HEALTHY:
+    if status not in HEALTHY:
         raise FailedError(f"{url}{health} was answered with {status}: its application is not reached, or is not well")
 
 

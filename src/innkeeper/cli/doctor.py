@@ -15,7 +15,7 @@ import typer
 from innkeeper.cli import discovery
 from innkeeper.cli.client import Json, path
 from innkeeper.cli.command import Inn, command
-from innkeeper.cli.exits import FailedError, ProblemError, UnreachableError
+from innkeeper.cli.exits import FailedError, ProblemError, TimedOutError, UnreachableError
 from innkeeper.cli.output import text
 from innkeeper.model import errors
 
@@ -253,7 +253,7 @@ def _isolation(inn: Inn, cluster: str) -> Iterator[Finding]:
     """Whether it really keeps workspaces apart: it is tried, with pods in a namespace that goes again."""
     try:
         trial = inn.client.post(path("clusters", cluster, "try")).body
-    except (ProblemError, UnreachableError) as error:
+    except (ProblemError, TimedOutError, UnreachableError) as error:
         unknown = f"{cluster}: whether it keeps workspaces apart was not found out: {error}"
         yield Finding("note", "isolation", unknown, _APART)
         return

@@ -28,7 +28,11 @@ def add(
     databases: Annotated[int | None, typer.Option(help="Databases it takes.", show_default="2000")] = None,
     connections: Annotated[int | None, typer.Option(help="Connections it takes.", show_default="400")] = None,
     ssl_mode: Annotated[
-        str, typer.Option(help="How applications connect: disable, require, verify-full.", show_default="require")
+        str,
+        typer.Option(
+            help="How applications connect: disable, require, verify-full.",
+            show_default="require, unless it is on this machine",
+        ),
     ] = "",
 ) -> None:
     """Register a shared PostgreSQL server."""

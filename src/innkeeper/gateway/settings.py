@@ -99,6 +99,8 @@ class GatewaySettings:
         if self.trusted_by not in {HEADERS, PROXY_PROTOCOL}:
             message = f"trusted_by {self.trusted_by!r}: use {HEADERS} or {PROXY_PROTOCOL}"
             raise ValueError(message)
+        if self.trusted_by == PROXY_PROTOCOL and not self.trusted:
+            raise ValueError(f"{PROXY_PROTOCOL} is taken from trusted addresses only: name their blocks")
         if self.listen_tls and not CERTIFICATE.match(self.certificate):
             message = f"to listen by TLS, name the certificate's file by its whole path, not {self.certificate!r}"
             raise ValueError(message)

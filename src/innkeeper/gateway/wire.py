@@ -16,7 +16,7 @@ _NO_CONTENT = 204
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Method, path and headers (names in lower case), as HAProxy sent them; bodies are not read."""
+    """Path and headers (names in lower case), as HAProxy sent them; bodies are not read."""
 
     path: str
     headers: Mapping[str, str]

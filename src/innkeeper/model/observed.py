@@ -5,6 +5,10 @@ from enum import StrEnum
 
 from innkeeper.model.workspace import Address
 
+HEALTHY = range(200, 400)
+"""Statuses of an application's health path that say it serves. What a gateway answers itself is none of them, but for
+its redirect to https."""
+
 
 class Life(StrEnum):
     """Where an activation's process or container is."""

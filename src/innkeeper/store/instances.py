@@ -38,7 +38,7 @@ def insert(session: Session, instance: Instance) -> None:
 
 
 def move(session: Session, instance_id: str, *, host: str, port: int, admin_secret: str, ssl_mode: str) -> None:
-    """The same server is elsewhere now (local mode: after a restart on another port, or in a copied data directory)."""
+    """The same server, reached otherwise: on another port, in a copied data directory, or as changed values say."""
     session.execute(
         "UPDATE instances SET host = %s, port = %s, admin_secret = %s, ssl_mode = %s WHERE id = %s",
         (host, port, admin_secret, ssl_mode, instance_id),

@@ -98,6 +98,10 @@ class Database:
         """Begin to serve connections; harmless when open."""
         self._pool.open()
 
+    def hasten(self) -> None:
+        """Begin to connect for ``pipelined`` transactions, or the first request that waits for one waits longer."""
+        self._hasty.open()
+
     def close(self) -> None:
         """End every connection."""
         self._pool.close()

@@ -9,7 +9,7 @@ started in it, and nothing kept.
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -41,8 +41,6 @@ _LEFT_BEHIND = timedelta(minutes=10)
 _SLOW = timedelta(minutes=1)
 _SAY_EVERY = 300.0
 
-_PAGE = 100
-
 
 class Housekeeping:
     """For one cluster."""
@@ -62,18 +60,17 @@ class Housekeeping:
 
     def clean(self, *, now: datetime) -> None:
         stopped, living = self._marks.everyone(), set[str]()
-        for item in self._namespaces():
-            if workspace := label(item, WORKSPACE):
-                living.add(workspace)
-            if is_left(item, now=now):
-                log.warning("trial.left-behind", namespace=item["metadata"]["name"], cluster=self._cluster)
-                self._delete(item)
-            ref = ref_of(item["metadata"]["name"])
-            if ref is None or item["metadata"].get("deletionTimestamp"):
-                continue
-            old = now - datetime.fromisoformat(item["metadata"]["creationTimestamp"]) > _LEFT_BEHIND
-            if old and ref.generation <= stopped.get(ref.workspace_id, -1) and self._is_bare(str(ref)):
-                log.warning("namespace.left-behind", namespace=str(ref), cluster=self._cluster)
+        trials, stale = list[Manifest](), list[Manifest]()
+        for page in self._api.pages(collection("Namespace"), labelSelector=selects(cluster=self._cluster)):
+            living.update(workspace for item in page["items"] if (workspace := label(item, WORKSPACE)))
+            trials += [item for item in page["items"] if is_left(item, now=now)]
+            stale += [item for item in page["items"] if _is_stale(item, stopped, now=now)]
+        for item in trials:
+            log.warning("trial.left-behind", namespace=item["metadata"]["name"], cluster=self._cluster)
+            self._delete(item)
+        for item in stale:
+            if self._is_bare(item["metadata"]["name"]):
+                log.warning("namespace.left-behind", namespace=item["metadata"]["name"], cluster=self._cluster)
                 self._delete(item)
         self._marks.prune(living, now=now)
 
@@ -87,17 +84,6 @@ class Housekeeping:
         self._said_at[metadata["name"]] = now
         log.warning("namespace.does-not-end", namespace=metadata["name"], cluster=self._cluster, why=why(namespace))
 
-    def _namespaces(self) -> Iterator[Manifest]:
-        """Page by page: all of them together would be most of what this process holds."""
-        query: dict[str, str | int] = {"labelSelector": selects(cluster=self._cluster), "limit": _PAGE}
-        while True:
-            page = self._api.list(collection("Namespace"), **query)
-            yield from page["items"]
-            following = page["metadata"].get("continue")
-            if not following:
-                return
-            query["continue"] = following
-
     def _is_bare(self, namespace: str) -> bool:
         kinds = (("Deployment", APP), ("StatefulSet", APP), ("ConfigMap", OUTPUT))
         return not any(self._api.get(f"{collection(kind, namespace)}/{name}") for kind, name in kinds)
@@ -108,6 +94,15 @@ class Housekeeping:
             self._api.delete(f"{collection('Namespace')}/{metadata['name']}", uid=metadata["uid"])
         except ConflictError:
             return  # that one is gone; another has its name
+
+
+def _is_stale(namespace: Manifest, stopped: Mapping[str, int], *, now: datetime) -> bool:
+    """Of a generation that was stopped, there for a while, and deleted by nobody yet."""
+    metadata = namespace["metadata"]
+    ref = ref_of(metadata["name"])
+    if ref is None or metadata.get("deletionTimestamp") or ref.generation > stopped.get(ref.workspace_id, -1):
+        return False
+    return now - datetime.fromisoformat(metadata["creationTimestamp"]) > _LEFT_BEHIND
 
 
 def why(namespace: Manifest) -> str:

@@ -27,7 +27,6 @@ KEPT = timedelta(hours=24)
 
 _NEVER = -1
 _PREFIX = "stop-"
-_PAGE = 100
 
 
 class Marks:
@@ -71,19 +70,14 @@ class Marks:
 
     def prune(self, living: set[str], *, now: datetime) -> None:
         """Forget marks that nobody needs: old, and nothing of the workspace is left here."""
-        for mark in self._all():
+        for mark in list(self._all()):
             if label(mark, WORKSPACE) not in living and now - _at(mark) > KEPT:
                 self._forget(mark)
 
     def _all(self) -> Iterator[Manifest]:
-        query: dict[str, str | int] = {"labelSelector": selects(cluster=self._cluster), "limit": _PAGE}
-        while True:
-            page = self._api.list(collection("ConfigMap", self._namespace), **query)
+        maps = collection("ConfigMap", self._namespace)
+        for page in self._api.pages(maps, labelSelector=selects(cluster=self._cluster)):
             yield from (mark for mark in page["items"] if mark["metadata"]["name"].startswith(_PREFIX))
-            following = page["metadata"].get("continue")
-            if not following:
-                return
-            query["continue"] = following
 
     def _forget(self, mark: Manifest) -> None:
         metadata = mark["metadata"]

@@ -37,8 +37,6 @@ _WATCH = (240, 300)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
-_PAGE = 100
-"""Pods in one answer: while it is read, it takes ten times the memory of what is kept of them."""
 
 _METADATA = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
 _STATUS = ("phase", "reason", "message", "podIP")
@@ -141,16 +139,12 @@ class PodWatch:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _list(self) -> str:
-        query: dict[str, str | int] = {"labelSelector": selects(cluster=self._cluster), "limit": _PAGE}
         found: dict[str, dict[str, Manifest]] = {}
-        while True:
-            page = self._api.list(ALL_PODS, **query)
+        version = ""
+        for page in self._api.pages(ALL_PODS, labelSelector=selects(cluster=self._cluster)):
+            version = page["metadata"]["resourceVersion"]
             for pod in page["items"]:
                 found.setdefault(pod["metadata"]["namespace"], {})[pod["metadata"]["uid"]] = slim(pod)
-            following = page["metadata"].get("continue")
-            if not following:
-                break
-            query["continue"] = following
         with self._changed:
             late = time.monotonic() - SILENCE
             self._forgotten = {uid: at for uid, at in self._forgotten.items() if at > late}
@@ -159,7 +153,7 @@ class PodWatch:
                 for namespace, pods in found.items()
             }
             self._heard()
-        return page["metadata"]["resourceVersion"]
+        return version
 
     def _events(self, version: str) -> Iterator[Manifest]:
         query: dict[str, str | int] = {

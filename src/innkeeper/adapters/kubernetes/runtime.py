@@ -51,7 +51,6 @@ _WRITES = 16
 _FROZEN = 3600.0
 """Seconds. A start that took longer to its first call was frozen (stop marks are kept for a day)."""
 
-_PAGE = 100
 
 _ABSENT = RuntimeObservation(Life.ABSENT)
 
@@ -181,16 +180,10 @@ class KubernetesRuntime:
         self._housekeeping.tick()
 
     def inventory(self) -> Sequence[ActivationRef]:
-        query: dict[str, str | int] = {"labelSelector": selects(cluster=self._cluster), "limit": _PAGE}
-        found: list[ActivationRef] = []
-        while True:
-            page = self._api.list(collection("Namespace"), **query)
-            # By their names: those cannot be changed.
-            found += [ref for item in page["items"] if (ref := ref_of(item["metadata"]["name"])) is not None]
-            following = page["metadata"].get("continue")
-            if not following:
-                return found
-            query["continue"] = following
+        pages = self._api.pages(collection("Namespace"), labelSelector=selects(cluster=self._cluster))
+        # By their names: those cannot be changed.
+        refs = (ref_of(item["metadata"]["name"]) for page in pages for item in page["items"])
+        return [ref for ref in refs if ref is not None]
 
     def logs(
         self, ref: ActivationRef, *, follow: bool = False, leaving: Callable[[], bool] = lambda: False

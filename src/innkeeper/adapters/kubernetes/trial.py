@@ -95,8 +95,9 @@ def is_trial(namespace: Manifest) -> bool:
 def is_left(namespace: Manifest, *, now: datetime) -> bool:
     """Whether it was left by a process that died, and nobody deletes it yet."""
     metadata = namespace["metadata"]
-    old = now - datetime.fromisoformat(metadata["creationTimestamp"]) > OLD
-    return is_trial(namespace) and old and not metadata.get("deletionTimestamp")
+    if not is_trial(namespace) or metadata.get("deletionTimestamp"):
+        return False
+    return now - datetime.fromisoformat(metadata["creationTimestamp"]) > OLD
 
 
 def remove_left(api: Api, *, cluster: str, now: datetime) -> None:

@@ -37,10 +37,9 @@ _GATE_WAIT = 2.0
 
 _DASH = "/bin/dash"
 
-_children: dict[int, "subprocess.Popen[bytes]"] = {}
-"""Children belong to this operating system process, whichever runtime object started them; kept to be waited for."""
-_folders: dict[int, Path] = {}
-"""Where each was started."""
+_children: dict[int, tuple["subprocess.Popen[bytes]", Path]] = {}
+"""Children belong to this operating system process, whichever runtime object started them; kept to be waited for, each
+with the folder it was started in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], folder: Pat
         raise TemporaryError(f"this machine could not start another process: {error.strerror}") from error
     finally:
         os.close(reader)
-    _folders[child.pid], _children[child.pid] = folder, child
+    _children[child.pid] = child, folder
     # Present even if it ended already: nobody but us can wait for it.
     seen = look(child.pid)
     return Held(child.pid, seen.identity if seen else "", writer)
@@ -103,19 +102,17 @@ def passed(pid: int, identity: str) -> bool:
 
 def reap(pid: int) -> int | None:
     """Exit code (or minus the signal) of an ended child of this process, so that no zombie stays; None if unknown."""
-    child = _children.get(pid)
-    if child is None:
+    if pid not in _children:
         return None
-    code = child.poll()
+    code = _children[pid][0].poll()
     if code is not None:
         _children.pop(pid, None)
-        _folders.pop(pid, None)
     return code
 
 
 def reap_forgotten() -> None:
     """Wait for children whose folder is gone: another worker ended and removed them, and nobody asks for their code."""
-    for pid, folder in list(_folders.items()):
+    for pid, (_, folder) in list(_children.items()):
         if not folder.exists():
             reap(pid)
 

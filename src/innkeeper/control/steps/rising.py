@@ -49,17 +49,18 @@ def _first_start(outside: Outside, seen: Seen) -> Workspace | None:
     try:
         outside.start(seen.activation)
     except (TemporaryError, PermanentError):
-        _database_ready(outside, seen)
+        _database_ready(outside, seen, starting=False)
         raise
-    return _database_ready(outside, seen)
+    return _database_ready(outside, seen, starting=True)
 
 
-def _database_ready(outside: Outside, seen: Seen) -> Workspace | None:
+def _database_ready(outside: Outside, seen: Seen, *, starting: bool) -> Workspace | None:
     with outside.house.database.transaction() as session:
         changed = workspaces.record(session, outside.workspace, database_ready=True)
         if changed is not None:
-            activations.restarting(session, seen.activation.ref)
             tell(session, outside.workspace, Step.CREATE_DATABASE, "Its database is ready")
+        if changed is not None and starting:
+            activations.restarting(session, seen.activation.ref)
             tell(session, outside.workspace, Step.START, STARTING)
         return changed
 
