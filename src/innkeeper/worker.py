@@ -57,6 +57,7 @@ class Worker:
     _sweeping: threading.Lock = field(default_factory=threading.Lock)
     _ticked: float = field(default_factory=time.monotonic)
     _anchored: Head | None = None
+    _more: bool = False
     _threads: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,13 +89,15 @@ class Worker:
             log.info("worker.stopped", owner=self.owner)
 
     def dispatch(self) -> None:
-        """Claim as much as there are free threads, and converge it there."""
+        """Claim as much as there are free threads, and converge it there; a thread that comes free looks for more."""
         with self._lock:
-            if (room := self._room()) > 0:
-                with self.house.database.transaction() as session:
+            claimed, room = list[Workspace](), self._room()
+            if room > 0:
+                with self.house.database.autocommit() as session:
                     claimed = leases.claim(session, owner=self.owner, limit=room)
-                for workspace in claimed:
-                    self._begin(workspace)
+            for workspace in claimed:
+                self._begin(workspace)
+            self._more = len(claimed) >= room
 
     def wake(self, only: Sequence[str] = ()) -> None:
         """Act on waiting requests, all or ``only`` these; each is converged here at once while there is room.
@@ -112,6 +115,7 @@ class Worker:
         try:
             with self._lock:
                 owner = self.owner if self._room() > 0 else None
+                self._more |= owner is None
                 begun = wakes.answer_one(self.house, workspace_id, owner=owner)
                 if begun is not None:
                     self._begin(begun.workspace, begun)
@@ -139,7 +143,8 @@ class Worker:
                 # After a lapse of the lease this worker may have claimed it anew, behind another fence.
                 if self._claims.get(workspace.id) is workspace:
                     del self._claims[workspace.id]
-        self._survive(self.dispatch)
+        if self._more:
+            self._survive(self.dispatch)
 
     def _listen(self) -> None:
         """React to notifications at once; everything is found by a tick as well."""
@@ -154,17 +159,18 @@ class Worker:
     def _react(self, channels: set[str], awaited: Sequence[str]) -> None:
         if "wake" in channels:
             self.wake([] if "" in awaited else list(dict.fromkeys(awaited)))
+        nudged = False
         if "gateway" in channels:
-            with self.house.database.transaction() as session:
-                leases.nudge_deactivating(session)
-        if channels != {"wake"}:  # what that began and left is announced as due
+            with self.house.database.autocommit() as session:
+                nudged = leases.nudge_deactivating(session)
+        if nudged or "due" in channels:  # what a wake began and left is announced as due
             self.dispatch()
 
     def _renew(self) -> None:
         self._ticked = time.monotonic()
         held = list(self._claims)  # without the lock, which a wake holds while it waits for the state database
         if held:
-            with self.house.database.transaction() as session:
+            with self.house.database.autocommit() as session:
                 kept = leases.renew(session, owner=self.owner, ids=held)
             for lost in set(held) - kept:
                 log.info("lease.lost", workspace=lost)
@@ -192,7 +198,7 @@ class Worker:
 
     def _anchor(self) -> None:
         """The audit chain's head outside the database: in the log, and where bootstrap.py said."""
-        with self.house.database.transaction() as session:
+        with self.house.database.autocommit() as session:
             head = audit.head(session)
         if head.seq > 0 and head != self._anchored:  # an empty chain has nothing to vouch for
             log.info("audit.anchor", seq=head.seq, hash=bytes(head.hash).hex())

@@ -66,7 +66,7 @@ def test_a_database_that_takes_no_writes_for_a_while_ends_nothing(admin: Admin):
     told = Refusals(database, edge="admin-api")
 
     def read_only(setting: str) -> None:
-        with database.reading() as session:
+        with database.autocommit() as session:
             session.execute(sql.SQL("SET default_transaction_read_only = {}").format(sql.Literal(setting)))
 
     told.note("127.0.0.1")

@@ -15,8 +15,9 @@ from innkeeper.control.house import House
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import ActivationRef, Customer
 from innkeeper.ports import Mail, Runtime
-from innkeeper.store import leases
+from innkeeper.store import leases, workspaces
 from innkeeper.store.activations import Placed
+from innkeeper.store.session import notify
 from innkeeper.worker import Worker, WorkerSettings
 from support import house as h
 from support.clusters import CLUSTER
@@ -65,6 +66,40 @@ def test_one_that_can_never_succeed_does_not_keep_the_others_of_its_cluster_wait
 
     sweeps._each(house, placed, act)
     assert done == ["one", "three"]
+
+
+def test_one_thread_goes_through_all_that_is_due_without_a_tick(house: House, customer: Customer):
+    slugs = ["acme", "beta", "gamma"]
+    for slug in slugs:
+        h.create(house, slug, customer)
+    worker = Worker(house, WorkerSettings(threads=1))
+    worker.dispatch()
+    eventually(lambda: all(h.state_of(house, slug) == "active" for slug in slugs), describe=lambda: h.describe(house))
+    worker.stop()
+    worker._threads.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("changed", "due_in", "announced"),
+    [(True, None, True), (False, 0.0, True), (False, None, False), (False, 60.0, False)],
+    ids=["a verb came meanwhile", "given back unfinished", "at rest", "later"],
+)
+def test_what_a_claim_leaves_due_is_announced(
+    house: House, customer: Customer, changed: bool, due_in: float | None, announced: bool
+):
+    h.create(house, "acme", customer)
+    with house.database.transaction() as session:
+        (claimed,) = leases.claim(session, owner="one", limit=1)
+    with house.database.listen(["due"]) as listener:
+        if changed:
+            with house.database.transaction() as session:
+                assert workspaces.change(session, claimed, problem=None) is not None
+        with house.database.autocommit() as session:
+            leases.release(session, claimed, due_in=due_in)
+        with house.database.transaction() as session:
+            notify(session, "due", "the last")
+        heard = [notice.payload for notice in listener.notifies(timeout=10, stop_after=1 + announced)]
+    assert heard == [""] * announced + ["the last"]
 
 
 def asleep_and_awaited(house: House) -> None:

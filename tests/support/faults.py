@@ -151,7 +151,7 @@ def _caller() -> str:
 
 
 class FaultyDatabase:
-    """A ``Database`` whose transactions, and what is read without one, go through ``Faults``."""
+    """A ``Database`` whose transactions, and what is done without one, go through ``Faults``."""
 
     def __init__(self, database: Database, faults: Faults) -> None:
         self._database = database
@@ -160,8 +160,8 @@ class FaultyDatabase:
     def transaction(self, *, pipelined: bool = False) -> Any:
         return self._faults.transaction(self._database.transaction(pipelined=pipelined))
 
-    def reading(self) -> Any:
-        return self._faults.transaction(self._database.reading())
+    def autocommit(self) -> Any:
+        return self._faults.transaction(self._database.autocommit())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)

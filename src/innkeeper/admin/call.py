@@ -91,7 +91,7 @@ class Call:
         def again(session: Session, _: Caller) -> Reply:
             return show(session.execute(query.alone, values).fetchone())
 
-        return await run_in_threadpool(self._run, self.services.database.reading(), again)
+        return await run_in_threadpool(self._run, self.services.database.autocommit(), again)
 
     async def _glance(self, query: Look, values: Mapping[str, object]) -> dict[str, Any] | None:
         """The row, for a token that is beyond doubt and of which nothing is to be noted."""
@@ -129,7 +129,7 @@ class Call:
             before = None if key is None else self._before(session, caller.actor, key)
             return _NOT_YET if before is None else before
 
-        found = self._run(self.services.database.reading(), act)
+        found = self._run(self.services.database.autocommit(), act)
         return None if found is _NOT_YET else found
 
     def admit(self) -> Caller:
@@ -140,7 +140,7 @@ class Call:
             found.append(caller)
             return Reply(None)
 
-        self._run(self.services.database.reading(), note)
+        self._run(self.services.database.autocommit(), note)
         return found[0]
 
     def _run(

@@ -67,7 +67,7 @@ def stop(session: Session, *, actor: str, operation: Operation) -> None:
 
 def step(house: House) -> None:
     """One look at everything that is moving or has to be. Any number of workers may."""
-    with house.database.transaction() as session:
+    with house.database.autocommit() as session:
         waiting = workspaces.moving_and_asleep(session)
         draining = clusters.draining(session)
     for workspace_id in waiting:

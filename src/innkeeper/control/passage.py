@@ -86,5 +86,5 @@ def _unsettled(session: Session, *, since: datetime, now: Moment) -> str | None:
 
 def under_way(house: House) -> bool:
     """Whether there is a passage to walk."""
-    with house.database.transaction() as session:
+    with house.database.autocommit() as session:
         return passages.current(session) is not None

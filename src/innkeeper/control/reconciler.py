@@ -68,7 +68,7 @@ class Reconciler:
             return
         if workspace.state is State.PURGED:
             return
-        with self.house.database.transaction() as session:
+        with self.house.database.autocommit() as session:
             leases.release(session, workspace, due_in=due_in)
 
     def _advance(self, claimed: Workspace) -> tuple[Workspace, float | None]:
@@ -97,7 +97,7 @@ class Reconciler:
         """Look, plan one step and do it."""
         if claim.briefing is None or claim.seen is None:
             # No transaction: nothing is locked or written, and every statement sees what is committed then.
-            with self.house.database.reading() as session:
+            with self.house.database.autocommit() as session:
                 found = self._reread(session, claim.workspace)
                 if found.state is not claim.workspace.state or found.generation != claim.workspace.generation:
                     claim.done = frozenset()

@@ -72,7 +72,7 @@ def retain(house: House) -> int:
 
 def lift_refusals(house: House) -> None:
     """Refusals that have run out: the next request may wake again."""
-    with house.database.transaction() as session:
+    with house.database.autocommit() as session:
         lapsed = routes.lapsed_refusals(session)
     for workspace_id in lapsed:
         with house.database.transaction() as session:
@@ -81,7 +81,7 @@ def lift_refusals(house: House) -> None:
 
 def remove_the_ended(house: House) -> None:
     """Give back what ended activations hold, once every gateway has acknowledged that their address is gone."""
-    with house.database.transaction() as session:
+    with house.database.autocommit() as session:
         due = [
             placed
             for placed in activations.take_due(session, limit=BATCH)
@@ -98,12 +98,12 @@ def _remove(house: House, runtime: Runtime, ref: ActivationRef) -> None:
 
 def watch_the_awake(house: House) -> None:
     """An awake workspace falls due whose process ended by itself, was taken away or put elsewhere (model/plan.py)."""
-    with house.database.transaction() as session:
+    with house.database.autocommit() as session:
         registered = clusters.everyone(session)
     for cluster in registered:
         with _said(cluster.name):
             house.runtimes.runtime(cluster).maintain()
-    with house.database.transaction() as session:
+    with house.database.autocommit() as session:
         awake = activations.ready_ones(session)
     known = {one.ref: one.address for one in awake}
     _each(house, awake, lambda runtime, ref: _look(house, runtime, ref, known[ref]))
@@ -124,7 +124,9 @@ def _look(house: House, runtime: Runtime, ref: ActivationRef, known: Address | N
 
 def _each(house: House, placed: Sequence[Placed], act: Callable[[Runtime, ActivationRef], None]) -> None:
     """Cluster by cluster: one that fails leaves its own for the next tick, and the others are gone through."""
-    with house.database.transaction() as session:
+    if not placed:
+        return
+    with house.database.autocommit() as session:
         registered = clusters.by_id(session)
     by_cluster: dict[str | None, list[ActivationRef]] = defaultdict(list)
     for one in placed:

@@ -44,7 +44,7 @@ TOLD_EVERY = timedelta(minutes=1)
 
 def waiting(house: House) -> list[str]:
     """Workspaces that requests wait for, longest waiting first."""
-    with house.database.transaction() as session:
+    with house.database.autocommit() as session:
         return traffic.wake_requests(session)
 
 

@@ -108,27 +108,30 @@ def renew(session: Session, *, owner: str, ids: list[str]) -> set[str]:
 
 
 def release(session: Session, workspace: Workspace, *, due_in: float | None) -> None:
-    """Give a claim back; due again in ``due_in`` seconds (None: nothing to do).
+    """Give a claim back; due again in ``due_in`` seconds (None: nothing to do). What is due now is announced.
 
     A verb that changed the row after this worker read it has raised its version: then it is due now.
     """
     session.execute(
-        "UPDATE workspaces SET lease_owner = NULL, lease_until_real_at = NULL, due_real_at = CASE"
-        " WHEN version <> %(version)s THEN clock_timestamp()"
-        " WHEN %(due)s::float8 IS NULL THEN NULL"
-        " ELSE clock_timestamp() + make_interval(secs => %(due)s::float8) END"
-        " WHERE id = %(id)s AND fence = %(fence)s AND state <> 'purged'",
+        "WITH released AS ("
+        " UPDATE workspaces SET lease_owner = NULL, lease_until_real_at = NULL, due_real_at = CASE"
+        "  WHEN version <> %(version)s THEN clock_timestamp()"
+        "  WHEN %(due)s::float8 IS NULL THEN NULL"
+        "  ELSE clock_timestamp() + make_interval(secs => %(due)s::float8) END"
+        "  WHERE id = %(id)s AND fence = %(fence)s AND state <> 'purged' RETURNING due_real_at)"
+        " SELECT pg_notify('due', '') FROM released WHERE due_real_at <= clock_timestamp()",
         {"version": workspace.version, "due": due_in, "id": workspace.id, "fence": workspace.fence},
     )
 
 
-def nudge_deactivating(session: Session) -> None:
-    """A gateway acknowledged or drained something: look at sleeping workspaces again now."""
-    session.execute(
+def nudge_deactivating(session: Session) -> bool:
+    """A gateway acknowledged or drained something: look at sleeping workspaces again now. Whether there are any."""
+    nudged = session.execute(
         "UPDATE workspaces SET due_real_at = clock_timestamp() WHERE id = ANY (ARRAY("
         " SELECT id FROM workspaces WHERE state = 'deactivating' AND due_real_at > clock_timestamp() AND attempts = 0"
         " FOR NO KEY UPDATE SKIP LOCKED))"
     )
+    return nudged.rowcount > 0
 
 
 def seconds_to_next(session: Session) -> float | None:

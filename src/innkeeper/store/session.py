@@ -127,8 +127,8 @@ class Database:
             raise errors.TemporaryError(_SILENT, delay=1.0) from error
 
     @contextmanager
-    def reading(self) -> Generator[Session]:
-        """For a single query: no transaction, which would be two further round trips. Every statement stands alone."""
+    def autocommit(self) -> Generator[Session]:
+        """For a single statement: it is a transaction by itself, without the two further round trips of one of ours."""
         self._pool.open()
         try:
             with self._pool.connection() as session, named_errors():

@@ -97,7 +97,7 @@ def try_cluster(call: TheCall, cluster: str) -> Response:
     Takes some ten seconds, and less than a minute.
     """
     caller, inspector, database = call.admit(), _inspector(call), call.services.database
-    with database.reading() as session:
+    with database.autocommit() as session:
         found = verbs.find(session, cluster)
     if found.kind == "local":
         return respond(Reply(views.trial(found, Trial(()))))
