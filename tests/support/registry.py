@@ -46,8 +46,10 @@ class Registry:
         self._let_go = threading.Event()
         self._blobs: dict[str, bytes] = {}
         self._manifest: tuple[str, bytes] | None = None
+        self._kept: dict[str, tuple[str, bytes]] = {}
+        self._archive = archive
         if archive is not None:
-            self._read(archive)
+            self.move_tags()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, name="registry", daemon=True)
 
@@ -58,6 +60,18 @@ class Registry:
 
     def start(self) -> None:
         self._thread.start()
+
+    def move_tags(self, *, forget: bool = False) -> str:
+        """From now on every tag is another image, alike but for a label; the digest of the one before.
+
+        ``forget``: that one is not given out by its digest either any more.
+        """
+        assert self._archive is not None
+        before = "" if self._manifest is None else _digest(self._manifest[1])
+        if self._manifest is not None and not forget:
+            self._kept[before] = self._manifest
+        self._read(self._archive)
+        return before
 
     def let_go(self) -> None:
         """End all connections that got no answer; later ones get none again."""
@@ -92,7 +106,7 @@ class Registry:
             return 200, {}, b""
         digest = rest.rpartition("/")[2]
         if "/manifests/" in rest and self._manifest is not None:
-            kind, manifest = self._manifest
+            kind, manifest = self._kept.get(digest, self._manifest)
             if not digest.startswith("sha256:") or digest == _digest(manifest):
                 return 200, {"Content-Type": kind, "Docker-Content-Digest": _digest(manifest)}, manifest
         if "/blobs/" in rest and digest in self._blobs:

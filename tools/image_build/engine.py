@@ -4,6 +4,7 @@ buildah runs the steps of a build in a chroot: these are our own Dockerfiles, an
 one that is a container itself.
 """
 
+import functools
 import json
 import os
 import re
@@ -124,7 +125,10 @@ class Engine:
 
     def pull(self, reference: str) -> str | None:
         """Bring an image from its registry; why that failed, or None."""
-        done = _run([self.name, "pull", reference], timeout=1800)
+        always = (
+            ["--policy=always"] if self.name == "buildah" else []
+        )  # what is here under that tag may be an older one
+        done = _run([self.name, "pull", *always, reference], timeout=1800)
         return None if done.returncode == 0 else _last_line(done.stderr)
 
     def python(self, reference: str) -> tuple[tuple[int, int, int], str, str]:
@@ -198,10 +202,22 @@ class Engine:
             raise ImagesError(f"{reference} was not built: {_last_line(log.read_text(errors='replace'))} (log: {log})")
 
 
-def _environment(name: str = "") -> dict[str, str]:
-    # Only where nothing was chosen. The Dockerfiles do without BuildKit, but it leaves out stages that are not used.
-    usual = {"BUILDAH_ISOLATION": "chroot"} if name == "buildah" else {}
-    return {"DOCKER_BUILDKIT": "1", **usual, **os.environ}
+def _environment(name: str) -> dict[str, str]:
+    """Settings for an engine's commands, only where nothing was chosen."""
+    if name == "buildah":
+        usual = {"BUILDAH_ISOLATION": "chroot"}
+    elif name == "docker":
+        usual = {"DOCKER_BUILDKIT": "1" if _has_buildx(name) else "0"}
+    else:
+        usual = {}
+    return {**usual, **os.environ}
+
+
+@functools.cache
+def _has_buildx(docker: str) -> bool:
+    """Without this plug-in docker refuses BuildKit. The Dockerfiles do without it: unused stages are built too then."""
+    done = subprocess.run([docker, "buildx", "version"], capture_output=True, timeout=60, check=False)
+    return done.returncode == 0
 
 
 def _run(command: Sequence[str], *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
