@@ -1,7 +1,8 @@
 """The Kubernetes that the tests speak to, and names of their own in it. A plugin; used by tests/cluster.
 
-`make cluster` makes one, which is found without a variable; INN_TEST_KUBECONFIG names another (kind, k3s, a cloud's).
-Where there is none the tests are skipped, and the reason says how to get one; with CI=true that is a failure.
+`make cluster` makes one, which is found without a variable; INN_TEST_KUBECONFIG names another (kind, k3s, a cloud's);
+else a K3s of Docker's serves (k3s.py). Where there is none the tests are skipped, and the reason says how to get one;
+with CI=true that is a failure.
 
 A test works in a `Sandbox`: whatever carries its label, or lies in a namespace it made, is gone afterwards. What a
 killed session left is removed by a later one, once it is old.
@@ -10,6 +11,7 @@ killed session left is removed by a later one, once it is old.
 import json
 import os
 import secrets
+import shutil
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +25,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from support import k3s
 from support.cluster_turns import Components, Turns
 from support.waiting import eventually
 
@@ -181,10 +184,15 @@ class Sandbox:
                 _delete_namespace(self.cluster, namespace)
 
 
-def program(cluster: TestCluster, name: str) -> Path | str:
-    """A program of the cluster's cache (kubectl, helm, ctr, kwok), or the name, to be found on PATH."""
-    cache = Path(os.environ.get("INN_CLUSTER_CACHE") or cluster.directory.parent / "bin")
-    return cache / name if cluster.ours and (cache / name).exists() else name
+def program(cluster: TestCluster, name: str) -> Path:
+    """kubectl, helm, ctr or kwok: of what `make cluster` built for its own cluster, of PATH first for another."""
+    built = Path(os.environ.get("INN_CLUSTER_CACHE") or Path.home() / ".cache" / "innkeeper" / "bin") / name
+    on_path = shutil.which(name)
+    candidates = [built if built.exists() else None, Path(on_path) if on_path else None]
+    found = next(filter(None, candidates if cluster.ours else reversed(candidates)), None)
+    if found is None:
+        pytest.skip(f"no {name} on PATH, nor one that make cluster built")
+    return found
 
 
 def find_kubeconfig() -> tuple[Path, bool] | None:
@@ -201,7 +209,8 @@ def missing() -> str:
     """Why there is no cluster to test on; empty when there is one."""
     found = find_kubeconfig()
     if found is None:
-        return f"no Kubernetes: {HOW}"
+        _, why = k3s.choose(os.environ)
+        return f"no Kubernetes: {HOW}; {why}" if why else ""
     path, _ = found
     if not path.is_file():
         return f"{VARIABLE} names {path}, which is not there"
@@ -234,14 +243,23 @@ def cluster() -> Iterator[TestCluster]:
 @contextmanager
 def connected() -> Generator[TestCluster]:
     """The one that ``missing`` found nothing against; nothing of this session is left in it afterwards."""
-    found = find_kubeconfig()
-    assert found is not None
-    path, ours = found
-    with connect(path) as api:
+    with _kubeconfig() as (path, ours), connect(path) as api:
         test_cluster = TestCluster(path, ours, api, Turns(path.parent if ours else None))
         _remove_old(test_cluster)
         yield test_cluster
         wait_until_gone(test_cluster)
+
+
+@contextmanager
+def _kubeconfig() -> Generator[tuple[Path, bool]]:
+    found = find_kubeconfig()
+    if found is not None:
+        yield found
+        return
+    image, why = k3s.choose(os.environ)
+    assert not why, why
+    with k3s.running(image) as path:
+        yield path, False
 
 
 @pytest.fixture
