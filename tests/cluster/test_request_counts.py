@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -24,13 +25,14 @@ START = {
     "GET configmaps": 1,  # its stop mark
     "GET namespaces": 1,  # other generations
     "POST resourcequotas": 1,
-    "PATCH networkpolicies": 1,
-    "PATCH serviceaccounts": 1,
-    "PATCH secrets": 1,
-    "PATCH limitranges": 1,
-    "PATCH services": 1,
-    "PATCH deployments": 1,
+    "POST networkpolicies": 1,
+    "POST serviceaccounts": 1,
+    "POST secrets": 1,
+    "POST limitranges": 1,
+    "POST services": 1,
+    "POST deployments": 1,
 }
+KINDS = ("networkpolicies", "serviceaccounts", "secrets", "limitranges", "services", "deployments")
 SURROUNDINGS = {"GET nodes": 1, "GET services": 1}
 """Once in ten minutes, whatever starts."""
 
@@ -89,6 +91,40 @@ def test_a_start_asks_for_ten_things(pods, proxy, ref):
     assert asked(proxy) == START | SURROUNDINGS
     runtime.start(spec(replace(ref, workspace_id=f"{ref.workspace_id}b"), SERVER_APP, values=KUBERNETES_VALUES))
     assert asked(proxy) == START
+
+
+def test_a_start_applies_where_it_is_not_the_first(pods, proxy, ref):
+    """The control of the one above: what is there already is made as it should be, and never a second time."""
+    pods.runtime().start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+    runtime = pods.runtime(access=proxy.access)
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+    again = asked(proxy)
+    assert {what for what in writes(again) if what.split()[1] in KINDS} == {f"PATCH {kind}" for kind in KINDS}
+
+
+def test_a_start_applies_what_another_worker_made_meanwhile(pods, proxy, ref):
+    """It made the namespace and was overtaken: its creates are refused, and what is there becomes as it should."""
+    other = pods.runtime()
+
+    def overtake(method: str, path: str) -> None:
+        if method == "POST" and "/resourcequotas" in path:
+            other.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+            service = {"spec": {"selector": {"innkeeper.dev/generation": "7"}}}
+            pods.core.patch_namespaced_service("app", str(ref), service)
+
+    proxy.fault = overtake
+    # One after the other, so that it is overtaken before all of them.
+    runtime = pods.runtime(access=proxy.access)
+    runtime._pool.shutdown()
+    runtime._pool = ThreadPoolExecutor(1)
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+    met = asked(proxy)
+    assert {f"{verb} {kind}": met[f"{verb} {kind}"] for verb in ("POST", "PATCH") for kind in KINDS} == {
+        f"{verb} {kind}": 1 for verb in ("POST", "PATCH") for kind in KINDS
+    }
+    selected = pods.core.read_namespaced_service("app", str(ref)).spec.selector
+    assert selected["innkeeper.dev/generation"] == "1"
+    eventually(lambda: awake(runtime, ref), timeout=120)
 
 
 def test_what_is_awake_is_asked_for_nothing(pods, proxy, ref):

@@ -40,7 +40,7 @@ AT_ONCE = 4
 
 
 WRITES = {"start": 8, "stop": 6, "remove": 1}
-"""Start: namespace, quota, policy, account, secret, limits, service, workload. Stop: mark, quota, pod, two kinds of
+"""Start: namespace, quota, policy, account, secret, limits, workload, service. Stop: mark, quota, pod, two kinds of
 workload, output. Remove, after a stop: namespace."""
 
 

@@ -16,7 +16,7 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 
 from innkeeper.adapters.kubernetes import access as accesses
-from innkeeper.adapters.kubernetes.names import FIELD_MANAGER, Manifest, path
+from innkeeper.adapters.kubernetes.names import FIELD_MANAGER, Manifest, collection, path
 from innkeeper.model.errors import PermanentError, TemporaryError
 
 CONNECT, READ = 5.0, 20.0
@@ -114,6 +114,13 @@ class Api:
             except ConflictError:
                 continue  # others write it at this moment, mostly the same
         return self._needed("PATCH", path(manifest), query, manifest, _APPLY)
+
+    def ensure(self, manifest: Manifest) -> Manifest:
+        """Create what is most likely new: that costs the server less than an apply, which follows if it is not."""
+        try:
+            return self.create(manifest, collection=collection(manifest["kind"], manifest["metadata"]["namespace"]))
+        except ConflictError:
+            return self.apply(manifest)
 
     def delete(
         self,

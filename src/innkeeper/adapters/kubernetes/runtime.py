@@ -3,14 +3,16 @@
 Built by bootstrap for a cluster row, called by the reconciler, by several workers at once and after any of them was
 killed. What is true is in the cluster, never in this object; what it remembers are hints that cost less to ask.
 
-Order in ``start``: namespace (made, never applied), then stop mark and other generations are read, then the small
-objects, gate included, all at once, then the workload. In ``stop``: stop mark, gate, pods, output. In ``remove``: mark,
-namespace. Death in between leaves what the next call finds; what nobody calls for again, ``maintain`` clears away.
+Order in ``start``: namespace (made, never applied), then stop mark and other generations are read, then what its pod
+needs, gate included, all at once, then the workload and its Service. In ``stop``: stop mark, gate, pods, output. In
+``remove``: mark, namespace. Death in between leaves what the next call finds; what nobody calls for again, ``maintain``
+clears away.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
@@ -111,28 +113,28 @@ class KubernetesRuntime:
             database_port=int(spec.values["database_port"]),
         )
         namespace, made = self._make_namespace(ref)
+        write = self._api.ensure if made else self._api.apply
         try:
-            self._refuse(ref)
+            self._refuse(ref, since=namespace["metadata"]["resourceVersion"] if made else None)
             if _boot_time() - began > _FROZEN:
                 raise TemporaryError(f"the start of {ref} was frozen for too long to go on")
             succession = Succession() if made else self._fresh.look(ref)
-            small: list[Callable[[], object]] = [
-                lambda: gate.open_gate(self._api, objects.make_quota(ref, app, cluster=self._cluster), ref)
-            ]
-            manifests = [
+            before = (
                 policy,
                 objects.make_service_account(ref, cluster=self._cluster),
                 objects.make_secret(ref, environment, cluster=self._cluster),
                 objects.make_limit_range(ref, app, cluster=self._cluster),
-                objects.make_service(ref, app, cluster=self._cluster),
-            ]
-            self._at_once([*small, *(_applied(self._api, manifest) for manifest in manifests)])
+            )
+            quota = objects.make_quota(ref, app, cluster=self._cluster)
+            self._at_once([partial(gate.open_gate, self._api, quota, ref), *(partial(write, each) for each in before)])
         except StaleGenerationError:
             if made:
                 self._delete_namespace(namespace)
             raise
         host = urlsplit(spec.values["url"]).hostname
-        self._api.apply(workload.make_workload(ref, app, cluster=self._cluster, host=host, after=succession.after))
+        runs = workload.make_workload(ref, app, cluster=self._cluster, host=host, after=succession.after)
+        service = objects.make_service(ref, app, cluster=self._cluster)
+        self._at_once([partial(write, runs), partial(write, service)])
         self._fresh.clear(ref, succession)
         self._memory.remember(ref, RuntimeObservation(Life.STARTING))
 
@@ -281,14 +283,18 @@ class KubernetesRuntime:
                 raise TemporaryError(f"namespace {ref} was deleted in this moment", delay=0.1) from error
         owned(found, ref, cluster=self._cluster)
         if _terminating(found):
-            self._refuse(ref)
+            self._refuse(ref, since=None)
             raise TemporaryError(f"namespace {ref} is being deleted; it starts when it is gone", delay=1.0)
         return found, False
 
-    def _refuse(self, ref: ActivationRef) -> None:
-        """What forbids a start, read after the namespace was made: who stops it from now on finds that."""
+    def _refuse(self, ref: ActivationRef, *, since: str | None) -> None:
+        """What forbids a start, read after the namespace was made: who stops it from now on finds that.
+
+        ``since``: version of the namespace, if it was made just now. Other generations as of then will do, since one
+        that is made later sees this one; and a server that need not prove that it knows the latest answers at once.
+        """
         mark = self._pool.submit(self._marks.stopped, ref.workspace_id)
-        others = self._pool.submit(self._other_generations, ref)
+        others = self._pool.submit(self._other_generations, ref, since)
         stopped, there = mark.result(), others.result()
         if ref.generation <= stopped:
             raise StaleGenerationError(f"{ref} was stopped and does not start again")
@@ -299,9 +305,11 @@ class KubernetesRuntime:
             if self._runs_still(other):
                 raise TemporaryError(f"{ref} does not start while generation {other.generation} still runs", delay=0.1)
 
-    def _other_generations(self, ref: ActivationRef) -> list[ActivationRef]:
-        wanted = selects(cluster=self._cluster, workspace=ref.workspace_id)
-        items = self._api.list(collection("Namespace"), labelSelector=wanted)["items"]
+    def _other_generations(self, ref: ActivationRef, since: str | None) -> list[ActivationRef]:
+        query = {"labelSelector": selects(cluster=self._cluster, workspace=ref.workspace_id)}
+        if since is not None:
+            query |= {"resourceVersion": since, "resourceVersionMatch": "NotOlderThan"}
+        items = self._api.list(collection("Namespace"), **query)["items"]
         found = [other for item in items if (other := ref_of(item["metadata"]["name"])) is not None]
         return [other for other in found if other.workspace_id == ref.workspace_id and other != ref]
 
@@ -328,10 +336,6 @@ class KubernetesRuntime:
             self._api.delete(f"{collection('Namespace')}/{metadata['name']}", uid=metadata["uid"])
         except ConflictError:
             return  # that one is gone; another has its name
-
-
-def _applied(api: Api, manifest: Manifest) -> Callable[[], object]:
-    return lambda: api.apply(manifest)
 
 
 def _terminating(namespace: Manifest) -> bool:
