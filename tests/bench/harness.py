@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# As a script only this folder is on the path; what tests share is beside it.
-sys.path.append(str(Path(__file__).parents[1]))
+# As a script only this folder is on the path; what tests share is beside it, and uses what is above.
+sys.path += map(str, Path(__file__).parents[1:3])
 
 if TYPE_CHECKING:
     from product import Product
