@@ -1,13 +1,15 @@
 """The chart as production has it: databases outside, reached by verified TLS only, an issuer and a relay outside."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from support.cluster import TestCluster
+from support.helm import merge
 from support.installed import RELEASE, Installation, installation
-from support.production import DOMAIN, ISSUER, Outside
+from support.production import DOMAIN, ISSUER, Outside, certificates
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -82,3 +84,35 @@ def test_a_workspace_has_its_database_by_tls(production: Production):
 def test_helm_test(production: Production):
     said = production.product.helm("test", RELEASE, "--logs", "--timeout", "6m")
     assert "canary canary: its request was answered with 200" in said, said
+
+
+def test_helm_test_where_tls_ends_in_the_gateway(production: Production):
+    """The last one: from here on the gateway sends plain requests to https."""
+    product = production.product
+    hosts = (f"hub.{DOMAIN}", f"admin.{DOMAIN}", f"*.apps.{DOMAIN}")
+    (authority, certificate, key), (stranger, *_) = certificates(*hosts), certificates(*hosts)
+
+    def tell(ca: str) -> None:
+        made = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "the-tls"},
+            "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": certificate, "tls.key": key, "ca.crt": ca},
+        }
+        product.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(made))
+
+    tell(authority)
+    product.upgrade(
+        merge(production.outside.values(), {"gateway": {"tls": {"existingSecret": "the-tls", "caKey": "ca.crt"}}})
+    )
+    product.await_ready()
+    plain = product.ask(f"hub.{DOMAIN}")
+    assert (plain.status, plain.headers["Location"]) == (308, f"https://hub.{DOMAIN}/")
+    said = product.helm("test", RELEASE, "--logs", "--timeout", "6m")
+    assert "canary canary: its request was answered with 200" in said, said
+
+    tell(stranger)  # the control: what the gateway serves was not signed by this one
+    said = product.helm("test", RELEASE, "--logs", "--timeout", "6m", check=False)
+    assert "certificate signature failure" in said, said
+    assert "was answered with" not in said

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from innkeeper.cli.client import Client, Json, path
+from innkeeper.cli.client import Client, Json, not_trusted, path
 from innkeeper.cli.command import WAIT, Inn, command
 from innkeeper.cli.discovery import Target
 from innkeeper.cli.exits import FailedError, ProblemError, UnreachableError
@@ -165,6 +165,8 @@ def _request(url: str, path: str, via: tuple[str, int] | None, context: ssl.SSLC
             connection.request("GET", path, headers={"Host": parts.netloc, "User-Agent": "innkeeper-canary"})
             response = connection.getresponse()
             response.read()
+        except ssl.SSLCertVerificationError as error:
+            raise not_trusted(url, error) from None
         except (OSError, HTTPException) as error:
             raise UnreachableError(f"the gateway {host}:{port} does not answer: {error}") from None
         finally:

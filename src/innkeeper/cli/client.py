@@ -147,6 +147,8 @@ class Client:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection = HTTPSConnection(self._host) if self._tls else HTTPConnection(self._host)
                 connection.sock = self._tls.wrap_socket(plain, server_hostname=self._name) if self._tls else plain
+            except ssl.SSLCertVerificationError as error:
+                raise not_trusted(self.target.url, error) from None
             except OSError as error:
                 self._check_deadline()
                 reason = error.strerror or str(error)
@@ -212,3 +214,8 @@ def path(*parts: str) -> str:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def not_trusted(url: str, error: ssl.SSLCertVerificationError) -> UnreachableError:
+    """Somebody answers there, but shows a certificate that the authorities known here have not signed for that name."""
+    return UnreachableError(f"the certificate of {url} is not trusted: {error.verify_message.removesuffix('.')}")
