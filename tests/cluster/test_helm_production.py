@@ -106,7 +106,7 @@ def test_helm_test_where_tls_ends_in_the_gateway(production: Production):
     product.upgrade(
         merge(production.outside.values(), {"gateway": {"tls": {"existingSecret": "the-tls", "caKey": "ca.crt"}}})
     )
-    product.await_ready()
+    product.await_pods()
     plain = product.ask(f"hub.{DOMAIN}")
     assert (plain.status, plain.headers["Location"]) == (308, f"https://hub.{DOMAIN}/")
     said = product.helm("test", RELEASE, "--logs", "--timeout", "6m")

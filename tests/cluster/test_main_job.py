@@ -6,30 +6,28 @@ order. `make test T=tests/cluster/test_main_job.py`, on the cluster of `make clu
 
 import base64
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from playwright.sync_api import Page, expect
 
-from support.cluster import TestCluster
+from support.chromium import DESKTOP, PHONE, fits, shot
+from support.cluster import CLUSTER_LABEL, TestCluster
 from support.helm import Object, merge
-from support.installed import REGISTRY, Answer, Installation, Person, installation
+from support.installed import PORT, REGISTRY, Answer, Installation, Person, installation
+from support.life import WORKSPACE, Life
 from support.waiting import eventually
+
+pytest_plugins = ["support.chromium"]
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 MINIFLUX = Path(__file__).parents[2] / "examples" / "miniflux" / "app.yaml"
 
 ADDRESS = "news.apps.localhost"
-
-WORKSPACE, CLUSTER = "innkeeper.dev/workspace", "innkeeper.dev/cluster"
-
-KINDS = (
-    "namespaces,resourcequotas,limitranges,networkpolicies,serviceaccounts,secrets,configmaps,services,endpointslices,"
-    "deployments,replicasets,statefulsets,pods"
-)
 
 PATIENCE = 180.0
 """Seconds: how long a failure takes on a machine that has much else to do."""
@@ -72,81 +70,6 @@ class Reader:
         answer = self.ask("/categories")
         assert answer.status == 200, answer.text
         return [category["title"] for category in answer.json()]
-
-
-class Life:
-    """One workspace as the API server and the pool's PostgreSQL have it."""
-
-    def __init__(self, product: Installation, workspace_id: str) -> None:
-        self._product, self.id = product, workspace_id
-
-    def namespace(self, generation: int) -> str:
-        return f"ws-{self.id}-{generation}"
-
-    def everything(self) -> list[str]:
-        """All that carries its label, anywhere, but the mark that keeps what was stopped from starting (ADR 10)."""
-        found = self._kubectl("get", KINDS, "--all-namespaces", f"--selector={WORKSPACE}={self.id}", "--output=name")
-        return sorted(set(found.split()) - {f"configmap/stop-{self.id}"})
-
-    def pods(self) -> list[str]:
-        found = self._kubectl("get", "pods", "--all-namespaces", f"--selector={WORKSPACE}={self.id}", "--output=name")
-        return found.split()
-
-    def read(self, generation: int, kind: str, name: str = "") -> Any:
-        found = self._kubectl(
-            "get", kind, *([name] if name else []), "--namespace", self.namespace(generation), "-ojson"
-        )
-        return json.loads(found)
-
-    def refused_pod(self, generation: int) -> str:
-        """What is said to a pod that asks for nothing in particular, as root."""
-        where = ("--namespace", self.namespace(generation), "--dry-run=server", "--image=any")
-        done = self._product.cluster.kubectl("run", "root", *where, check=False)
-        assert done.returncode != 0, done.stdout
-        return done.stderr
-
-    def phase(self, generation: int) -> str:
-        """Of a namespace: Active, Terminating, or nothing once it has vanished."""
-        where = ("get", "namespace", self.namespace(generation), "--ignore-not-found")
-        return self._kubectl(*where, "--output=jsonpath={.status.phase}")
-
-    def hold(self, generation: int) -> None:
-        """The namespace does not vanish for as long as this object says so."""
-        held = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "held", "finalizers": ["innkeeper.dev/test"]},
-        }
-        where = ("--namespace", self.namespace(generation))
-        self._product.sandbox.on_exit(lambda: self.let_go(generation, check=False))
-        self._product.cluster.kubectl("create", "--filename=-", *where, input=json.dumps(held))
-
-    def let_go(self, generation: int, *, check: bool = True) -> None:
-        patch = json.dumps({"metadata": {"finalizers": None}})
-        where = ("--namespace", self.namespace(generation))
-        self._product.cluster.kubectl(
-            "patch", "configmap/held", *where, "--type=merge", f"--patch={patch}", check=check
-        )
-
-    def roles(self) -> list[tuple[str, bool]]:
-        """Its roles, and whether they may log in."""
-        return [tuple(row) for row in self._rows("SELECT rolname, rolcanlogin FROM pg_roles WHERE rolname LIKE %s")]
-
-    def databases(self) -> list[str]:
-        return [name for (name,) in self._rows("SELECT datname FROM pg_database WHERE datname LIKE %s")]
-
-    def _rows(self, query: str) -> list[Any]:
-        script = (
-            "import json, pathlib, psycopg\n"
-            "password = pathlib.Path('/etc/innkeeper/postgres/password').read_text().strip()\n"
-            "with psycopg.connect(host='127.0.0.1', user='postgres', password=password) as connection:\n"
-            f"    print(json.dumps(connection.execute({query!r}, ['ws\\\\_{self.id}%']).fetchall()))\n"
-        )
-        done = self._product.kubectl("exec", "statefulset/innkeeper-pool", "--", "python3", "-c", script)
-        return json.loads(done.stdout)
-
-    def _kubectl(self, *arguments: str) -> str:
-        return self._product.cluster.kubectl(*arguments).stdout
 
 
 def test_sign_up_sleep_wake_and_purge(product: Installation):
@@ -249,7 +172,7 @@ def test_its_vendor_checks_it_on_the_cluster(product: Installation):
     assert bad.returncode == 1
     assert "GET /healthcheck at" in bad.stdout, bad.stdout
     # Nothing of either is left, nor of anything else by now.
-    where = ("namespaces", f"--selector={CLUSTER}={product.sandbox.name}", "--output=name")
+    where = ("namespaces", f"--selector={CLUSTER_LABEL}={product.sandbox.name}", "--output=name")
     eventually(lambda: product.cluster.kubectl("get", *where).stdout == "", timeout=PATIENCE, poll=1.0)
     assert product.api("GET", "/v1/drift").json()["items"] == []
 
@@ -275,9 +198,11 @@ DOES_NOT_RUN = {
 
 @pytest.fixture(scope="module")
 def not_running(product: Installation) -> Installation:
-    """With a workspace of each that was given up."""
-    body = {"name": "Bravo", "contact_name": "Bob", "contact_email": "bob@localhost"}
-    assert product.api("POST", "/v1/customers", body).status == 201
+    """With a customer's workspace of each that was given up, beside one that runs."""
+    bob = Person(product)
+    bob.sign_in("bob")
+    bob.sign_up("Bravo", "runs")
+    product.reaches("runs", "active")
     for slug, (changes, *_) in DOES_NOT_RUN.items():
         product.app("add", miniflux(slug, **changes))
         assert product.api("POST", "/v1/workspaces", {"slug": slug, "customer": "Bravo", "app": slug}).status == 202
@@ -293,3 +218,31 @@ def test_it_is_said_in_words_why_a_pod_does_not_start(not_running: Installation,
     assert (problem["reason"], problem["permanent"]) == (reason, True)
     shown = not_running.inn("workspace", "show", slug)
     assert [words for words in said if words not in shown] == []
+
+
+@pytest.fixture(scope="module")
+def browser_arguments(not_running: Installation) -> list[str]:
+    """A browser that finds the addresses of the installation where the port-forward is."""
+    return [f"--host-resolver-rules=MAP *.localhost:{PORT} 127.0.0.1:{not_running.port()}"]
+
+
+LOOKS = {"desktop": {"viewport": DESKTOP}, "phone": {"viewport": PHONE, "has_touch": True, "is_mobile": True}}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_its_owner_reads_the_same_words_in_the_hub(not_running: Installation, page_of: Callable[..., Page], look: str):
+    page = page_of(**LOOKS[look])
+    page.goto(f"http://hub.localhost:{PORT}/")
+    page.get_by_role("button", name="Sign in or sign up").click()
+    page.get_by_label("User name").fill("bob")
+    page.get_by_label("Password").fill("bob")
+    page.get_by_role("button", name="Sign in").click()
+    for slug, (_, _, *said) in DOES_NOT_RUN.items():
+        card = page.locator(f"#workspace-{slug}")
+        expect(card.locator("[data-state]")).to_have_text("Does not start")
+        for words in said:  # a sentence of the page begins with a capital letter
+            expect(card).to_contain_text(re.compile(re.escape(words), re.IGNORECASE))
+    expect(page.locator("#workspace-runs [data-state]")).to_have_text("Awake")  # the control
+    expect(page.locator("#workspace-runs")).not_to_contain_text("There is a problem")
+    fits(page)
+    shot(page, f"main-job-does-not-start-{look}")

@@ -38,14 +38,20 @@ PHONE = {"width": 375, "height": 740}
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def browser_arguments() -> list[str]:
+    """For a module whose pages are not where their addresses say: what else the browser is started with."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def chromium(browser_arguments: list[str]) -> Iterator[Browser]:
     """One browser a module: while Playwright runs, its event loop holds this thread, and nobody else can have one."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser")
     if executable is None:
         pytest.skip("no Chromium: apt-get install chromium")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *browser_arguments])
         yield browser
         browser.close()
 

@@ -28,7 +28,7 @@ REGISTRY = os.environ.get("INN_TEST_IMAGE_REGISTRY", "localhost")
 
 PORT = 8080
 """Of the addresses as people see them; the forwarded port is another."""
-PATIENCE = 180.0
+PATIENCE = 300.0
 """Seconds for pods to start on a busy machine: only how long a failure takes."""
 
 RELEASE = "innkeeper"
@@ -106,12 +106,7 @@ class Installation:
         Kubelets say the first, and ask no Service and no policy: for a moment the second may not be so, and the gateway
         answers 503 for the hub, which it neither checks nor asks twice.
         """
-        for what in ("deployment/hub", "deployment/admin", "deployment/worker", "statefulset/gateway"):
-            kind, _, name = what.partition("/")
-            done = self.kubectl(
-                "rollout", "status", f"{kind}/innkeeper-{name}", f"--timeout={PATIENCE:.0f}s", check=False
-            )
-            assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.described()}"
+        self.await_pods()
         eventually(
             lambda: self.ask(f"hub.{self.domain}", "/readyz").status == 200,
             timeout=PATIENCE,
@@ -119,6 +114,15 @@ class Installation:
             retry_on=(OSError, http.client.HTTPException),
             describe=self.described,
         )
+
+    def await_pods(self) -> None:
+        """Every pod of the release, an evaluation's issuer and outbox too, is as it was last told to be."""
+        of_release = f"--selector=app.kubernetes.io/instance={RELEASE}"
+        deployments = self.kubectl("get", "deployments", of_release, "--output=name").stdout.split()
+        assert "deployment.apps/innkeeper-hub" in deployments
+        for what in (*deployments, "statefulset/innkeeper-gateway"):
+            done = self.kubectl("rollout", "status", what, f"--timeout={PATIENCE:.0f}s", check=False)
+            assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.described()}"
 
     def kubectl(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.cluster.kubectl("--namespace", self.namespace, *arguments, check=check, **options)
