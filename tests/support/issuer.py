@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -237,11 +238,15 @@ def _handler(issuer: Issuer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - on
 
 
 @contextmanager
-def running_issuer() -> Generator[Issuer]:
+def running_issuer(tls: ssl.SSLContext | None = None) -> Generator[Issuer]:
+    """``tls``: it speaks https, as localhost."""
     issuer = Issuer()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(issuer))
     server.daemon_threads = True
     issuer.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        issuer.url = f"https://localhost:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

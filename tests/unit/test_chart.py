@@ -282,6 +282,27 @@ def test_addresses(evaluation: list[Object], production: list[Object]):
     assert hub["INN_WORKSPACES_DOMAIN"] == "apps.example.com"
 
 
+def test_a_private_authority_is_told_to_whoever_speaks_to_issuer_and_relay(production: list[Object]):
+    def trusts(objects: list[Object], component: str) -> list[Any]:
+        found = named(objects, "Deployment", f"innkeeper-{component}")
+        spec = found["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        told = environment(found).get("INN_TRUSTED_CA_FILE")
+        mounted = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "trust"]
+        secrets = [one["secret"] for one in spec["volumes"] if one["name"] == "trust"]
+        return [told, mounted, [(one["secretName"], one["items"]) for one in secrets]]
+
+    private = render(merge(PRODUCTION, {"trustedCA": {"existingSecret": "ours", "key": "root.pem"}}))
+    for component in ("hub", "worker"):
+        assert trusts(production, component) == [None, [], []]
+        assert trusts(private, component) == [
+            "/etc/innkeeper/trust/ca.crt",
+            ["/etc/innkeeper/trust"],
+            [("ours", [{"key": "root.pem", "path": "ca.crt"}])],
+        ]
+    assert trusts(private, "admin") == [None, [], []]
+
+
 def test_isolation_is_tried_with_the_products_own_image(evaluation: list[Object], production: list[Object]):
     for objects in (evaluation, production):
         admin = named(objects, "Deployment", "innkeeper-admin")

@@ -89,6 +89,29 @@ topologySpreadConstraints:
 - {name: INN_OPERATOR_MAIL, value: {{ .root.Values.mail.operator | quote }}}
 {{- end }}
 
+{{/* A private authority that issuer and mail relay are verified by (hub, worker): (root). */}}
+{{- define "innkeeper.env.trust" -}}
+{{- if .Values.trustedCA.existingSecret -}}
+- {name: INN_TRUSTED_CA_FILE, value: /etc/innkeeper/trust/ca.crt}
+{{- end }}
+{{- end }}
+
+{{- define "innkeeper.mounts.trust" -}}
+{{- if .Values.trustedCA.existingSecret -}}
+- {name: trust, mountPath: /etc/innkeeper/trust, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "innkeeper.volumes.trust" -}}
+{{- if .Values.trustedCA.existingSecret -}}
+- name: trust
+  secret:
+    secretName: {{ .Values.trustedCA.existingSecret }}
+    defaultMode: 0440
+    items: [{key: {{ .Values.trustedCA.key }}, path: ca.crt}]
+{{- end }}
+{{- end }}
+
 {{/* Settings of what speaks to Kubernetes (admin, worker): (root). */}}
 {{- define "innkeeper.env.kubernetes" -}}
 - {name: INN_SYSTEM_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}

@@ -4,12 +4,13 @@ A connection a message: notices are rare, and a connection that was kept would b
 """
 
 import smtplib
-import ssl
 from email.policy import SMTP, SMTPUTF8
 from email.utils import parseaddr
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from innkeeper.adapters.mail_message import check_address, compose
+from innkeeper.adapters.trust import check_trusted, client_context, not_trusted
 from innkeeper.model.errors import InvalidInput, PermanentError, TemporaryError
 from innkeeper.ports import Mail
 
@@ -24,10 +25,12 @@ _LASTING = 500
 class MailRelay:
     """``url``: ``smtp://[user:password@]host[:port]`` (STARTTLS where offered, required for a password) or ``smtps://``.
 
-    ``sender`` is the From address of every message.
+    ``sender`` is the From address of every message. ``trusted``: certificates it is verified by besides the system's.
     """
 
-    def __init__(self, url: str, *, sender: str) -> None:
+    def __init__(self, url: str, *, sender: str, trusted: Path | None = None) -> None:
+        check_trusted(trusted)
+        self._trusted = trusted
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -69,10 +72,10 @@ class MailRelay:
             # Also a refusal of ourselves for good, wrong password or sender: an operator can mend it.
             raise self._later(f"refuses ({error.smtp_code} {_text(error.smtp_error)})") from error
         except (smtplib.SMTPException, OSError) as error:
-            raise self._later(f"does not answer ({error})") from error
+            raise self._later(not_trusted(error) or f"does not answer ({error})") from error
 
     def _connected(self) -> smtplib.SMTP:
-        context = ssl.create_default_context()
+        context = client_context(self._trusted)
         if self._implicit:
             relay: smtplib.SMTP = smtplib.SMTP_SSL(self._host, self._port, timeout=TIMEOUT, context=context)
         else:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from joserfc import errors as jose
 from joserfc.jwk import KeySet
 
 from innkeeper.adapters import id_token
+from innkeeper.adapters.trust import check_trusted, client_context, not_trusted
 from innkeeper.model.errors import InvalidInput, TemporaryError, Unauthenticated
 from innkeeper.ports import Identity, SignInRequest
 
@@ -45,7 +47,8 @@ class OidcSettings:
     """One client at one issuer.
 
     ``issuer`` is the exact ``iss``; https, or http on this machine. ``back_channel`` is where this process reaches the
-    issuer when that differs from what browsers use (scheme, host and port; None: the same).
+    issuer when that differs from what browsers use (scheme, host and port; None: the same). ``trusted``: a file with
+    certificates that it is verified by, besides the system's.
     """
 
     issuer: str
@@ -53,6 +56,7 @@ class OidcSettings:
     client_secret: str | None = field(default=None, repr=False)
     back_channel: str | None = None
     scope: str = SCOPE
+    trusted: Path | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +81,7 @@ class OidcProvider:
     ) -> None:
         """Nothing is asked of the issuer before the first sign-in. ``InvalidInput`` for an issuer that is not a URL."""
         check_issuer(settings.issuer)
+        check_trusted(settings.trusted)
         self._settings = settings
         self._wall = wall
         self._monotonic = monotonic
@@ -227,7 +232,7 @@ class OidcProvider:
         try:
             response = self._client().get(url, headers={"Accept": "application/json", **(headers or {})})
         except httpx2.HTTPError as error:
-            raise self._unwell("does not answer") from error
+            raise self._unwell(not_trusted(error) or "does not answer") from error
         if not response.is_success:
             raise self._unwell(f"answered {response.status_code} for its {what}")
         try:
@@ -244,7 +249,8 @@ class OidcProvider:
         with self._lock:
             if self._http is None:
                 no_cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-                self._http = httpx2.Client(timeout=TIMEOUT, trust_env=self._outside, cookies=no_cookies)
+                trusted = client_context(self._settings.trusted) if self._settings.trusted else True
+                self._http = httpx2.Client(timeout=TIMEOUT, trust_env=self._outside, cookies=no_cookies, verify=trusted)
             return self._http
 
     def _oauth(self) -> "_Exchange":

@@ -50,7 +50,7 @@ def opened_house(database: Database, house: HouseSettings, domain: Domain) -> Ge
 
 def _mailer(house: HouseSettings) -> Mailer:
     if house.mail_relay is not None:
-        return MailRelay(house.mail_relay.reveal(), sender=house.mail_sender)
+        return MailRelay(house.mail_relay.reveal(), sender=house.mail_sender, trusted=house.trusted)
     return MailFolder(house.mail_folder, sender=house.mail_sender)
 
 

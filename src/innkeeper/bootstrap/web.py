@@ -64,6 +64,7 @@ def opened_hub(shared: "Shared", public: PublicSettings, identity: IdentitySetti
             client_id=identity.client_id,
             client_secret=identity.client_secret.reveal() if identity.client_secret else None,
             back_channel=identity.back_channel,
+            trusted=identity.trusted,
         )
     )
     app = create_hub(

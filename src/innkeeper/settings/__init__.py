@@ -43,12 +43,16 @@ class ListenSettings:
 
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
-    """The OpenID Connect issuer. ``back_channel``: where this process reaches it if not where browsers do."""
+    """The OpenID Connect issuer. ``back_channel``: where this process reaches it if not where browsers do.
+
+    ``trusted``: certificates that it is verified by, besides the system's.
+    """
 
     issuer: str
     client_id: str
     client_secret: Secret | None = None
     back_channel: str | None = None
+    trusted: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,9 @@ class HouseSettings:
     """What the control layer needs beside the state database.
 
     ``key_file``: key-encryption keys of sealed secrets. ``runtime_folder`` and ``mail_folder``: where the local runtime
-    keeps activations and where mails are put. ``mail_relay``: URL of a relay that takes mails, instead of
-    the folder. ``operator_mail``: asked when no member of a customer can be reached.
+    keeps activations and where mails are put. ``mail_relay``: URL of a relay that takes mails, instead of the folder;
+    ``trusted``: certificates that it is verified by, besides the system's. ``operator_mail``: asked when no member of a
+    customer can be reached.
     ``audit_anchor_file``: where a worker keeps heads of the audit chain beside its log, outside the database.
     In a cluster, only gateways, workers and the admin API in ``system_namespace`` reach a workspace; stop marks are
     kept in ``fences_namespace`` (None: there, too). ``trial_image``: what isolation is tried with, any image with a
@@ -82,6 +87,7 @@ class HouseSettings:
     mail_folder: Path
     mail_relay: Secret | None = None
     mail_sender: str = "Innkeeper <innkeeper@localhost>"
+    trusted: Path | None = None
     operator_mail: str = "operator@localhost"
     audit_anchor_file: Path | None = None
     system_namespace: str = "innkeeper"

@@ -62,6 +62,7 @@ class _Environment(BaseSettings):
     oidc_client_id: str = "innkeeper"
     oidc_client_secret: str | None = None
     oidc_back_channel: str | None = None
+    trusted_ca_file: Path | None = None
     hub_url: str | None = None
     admin_url: str | None = None
     movable_clock: bool = False
@@ -152,6 +153,7 @@ class Environment:
             client_id=every.oidc_client_id,
             client_secret=Secret(every.oidc_client_secret) if every.oidc_client_secret else None,
             back_channel=every.oidc_back_channel,
+            trusted=every.trusted_ca_file,
         )
 
     @property
@@ -180,6 +182,7 @@ class Environment:
             mail_folder=every.mail_folder,
             mail_relay=Secret(every.mail_relay) if every.mail_relay else None,
             mail_sender=every.mail_sender,
+            trusted=every.trusted_ca_file,
             operator_mail=every.operator_mail,
             audit_anchor_file=every.audit_anchor_file,
             system_namespace=every.system_namespace or _own_namespace(),
