@@ -36,16 +36,18 @@ KINDS = ("HTTPRoute", "Ingress", "ServiceMonitor")
 @pytest.fixture(scope="module")
 def defined(cluster: TestCluster) -> Iterator[None]:
     names = {yaml.safe_load(path.read_text())["metadata"]["name"]: path for path in DEFINITIONS}
-    there = cluster.kubectl("get", "customresourcedefinitions", "--output=name").stdout
-    missing = {name: path for name, path in names.items() if f"/{name}\n" not in there}
-    try:
-        for name, path in missing.items():
-            cluster.kubectl("create", f"--filename={path}")
-            cluster.kubectl("wait", f"customresourcedefinition/{name}", "--for=condition=Established", "--timeout=60s")
-        yield
-    finally:
-        if missing:
-            cluster.kubectl("delete", "customresourcedefinition", *missing, "--ignore-not-found")
+    with cluster.turns.together():
+        there = cluster.kubectl("get", "customresourcedefinitions", "--output=name").stdout
+        missing = {name: path for name, path in names.items() if f"/{name}\n" not in there}
+        try:
+            for name, path in missing.items():
+                cluster.kubectl("create", f"--filename={path}")
+                established = ("--for=condition=Established", "--timeout=60s")
+                cluster.kubectl("wait", f"customresourcedefinition/{name}", *established)
+            yield
+        finally:
+            if missing:
+                cluster.kubectl("delete", "customresourcedefinition", *missing, "--ignore-not-found")
 
 
 @pytest.mark.usefixtures("defined")

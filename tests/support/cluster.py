@@ -50,13 +50,23 @@ PROBE_IMAGE = "localhost/innkeeper/cluster-probe:1"
 TIMEOUT = 600
 """Seconds for a test on a cluster that names none itself: it may have to wait for one that works there alone."""
 
+LANES = {1: "cluster", 2: "cluster-product"}
+"""Two workers have all tests on a cluster, so that one waits while the other works.
+
+The second has what there is room for once on a node of two processors, the installations of the product, and what has a
+thing of the cluster or of this machine for itself: there they wait for each other without keeping a worker.
+"""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker has them all: several would wait for each other's turns, or share a node that is one as it is."""
+    """Give each test on a cluster its lane: what is alone there the second, others what they are marked for, or 1."""
+    one = find_kubeconfig() is None  # a K3s, if any, which belongs to one worker
     for item in items:
-        if item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+        if mark := item.get_closest_marker("cluster"):
+            alone = "cluster_alone" in getattr(item, "fixturenames", ())
+            lane = 1 if one else mark.kwargs.get("lane", 2 if alone else 1)
+            item.add_marker(pytest.mark.xdist_group(LANES[lane]))
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(TIMEOUT))
 
@@ -234,7 +244,11 @@ def _first_line(error: Exception) -> str:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[TestCluster]:
-    if why := missing():
+    # While nobody is alone there: an API server that a test killed does not answer.
+    found = find_kubeconfig()
+    with Turns(found[0].parent if found and found[1] and found[0].is_file() else None).together():
+        why = missing()
+    if why:
         pytest.skip(why)
     with connected() as test_cluster:
         yield test_cluster
@@ -245,9 +259,11 @@ def connected() -> Generator[TestCluster]:
     """The one that ``missing`` found nothing against; nothing of this session is left in it afterwards."""
     with _kubeconfig() as (path, ours), connect(path) as api:
         test_cluster = TestCluster(path, ours, api, Turns(path.parent if ours else None))
-        _remove_old(test_cluster)
+        with test_cluster.turns.together():
+            _remove_old(test_cluster)
         yield test_cluster
-        wait_until_gone(test_cluster)
+        with test_cluster.turns.together():
+            wait_until_gone(test_cluster)
 
 
 @contextmanager

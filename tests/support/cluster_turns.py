@@ -21,10 +21,16 @@ BACK_WITHIN = 60.0
 
 @dataclass(slots=True)
 class Turns:
-    """``directory``: where the cluster is; None where it is not ours, and nobody stops anything."""
+    """``directory``: where the cluster is; None where it is not ours, and nobody stops anything.
+
+    One a session. ``turns``: how many it holds; only the first waits at the gate, because whoever is alone there waits
+    for what this session has made already.
+    """
 
     directory: Path | None
     alone: bool = False
+    turns: int = 0
+    _held: int = -1
 
     @contextmanager
     def together(self) -> Generator[None]:
@@ -32,18 +38,23 @@ class Turns:
         if self.directory is None or self.alone:
             yield
             return
-        with _locked(self.directory / "run" / "gate.lock", fcntl.LOCK_EX):
-            turn = os.open(self.directory / "run" / "turn.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(turn, fcntl.LOCK_SH)
+        if self.turns == 0:
+            with _locked(self.directory / "run" / "gate.lock", fcntl.LOCK_EX):
+                self._held = os.open(self.directory / "run" / "turn.lock", os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._held, fcntl.LOCK_SH)
+        self.turns += 1
         try:
             yield
         finally:
-            os.close(turn)
+            self.turns -= 1
+            if self.turns == 0:
+                os.close(self._held)
 
     @contextmanager
     def exclusively(self) -> Generator[None]:
         """While nobody else does. Whoever comes later waits at the gate, so this one's turn comes."""
         assert self.directory is not None
+        assert self.turns == 0, "it would wait for a turn of its own session"
         with (
             _locked(self.directory / "run" / "gate.lock", fcntl.LOCK_EX),
             _locked(self.directory / "run" / "turn.lock", fcntl.LOCK_EX),

@@ -166,5 +166,6 @@ def _ip(*arguments: str, check: bool = True) -> str:
 def outside(cluster: TestCluster, tmp_path: Path) -> Generator[Outside]:
     if why := unavailable(cluster):
         pytest.skip(why)
-    with running_outside(tmp_path) as made:
+    # A turn first, then the lock: whoever has the lock must not wait at the gate for one who waits for the lock.
+    with cluster.turns.together(), running_outside(tmp_path) as made:
         yield made

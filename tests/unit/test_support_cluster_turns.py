@@ -57,6 +57,26 @@ def test_one_alone_waits_for_the_others_and_keeps_later_ones_away(turns):
     later.end()
 
 
+def test_who_has_a_turn_does_not_wait_for_one_that_waits_for_it(turns):
+    mine = turns()
+    with mine.together():
+        alone = Worker(turns().exclusively())
+        assert not alone.inside.wait(0.2)
+        with mine.together():
+            assert not alone.inside.is_set()
+        assert not alone.inside.wait(0.2)
+    eventually(alone.inside.is_set)
+    alone.end()
+
+
+def test_nobody_waits_for_a_turn_of_its_own(turns):
+    mine = turns()
+    with mine.together(), pytest.raises(AssertionError, match="its own session"), mine.exclusively():
+        pass
+    with mine.exclusively():
+        pass
+
+
 def test_who_is_alone_may_have_a_sandbox(turns):
     mine = turns()
     with mine.exclusively(), mine.together():
