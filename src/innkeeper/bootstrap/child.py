@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from innkeeper.adapters.local.data_directory import DataDirectory
+from innkeeper.adapters.local.importing import uncollected
 from innkeeper.adapters.local.leash import Tied
 from innkeeper.bootstrap.local import Local
 from innkeeper.logs.setup import configure
@@ -36,20 +37,24 @@ def main() -> int:
 def _run(arguments: argparse.Namespace, local: Local, tied: Tied) -> int:
     match arguments.role:
         case "prepare":
-            from innkeeper.bootstrap.prepare import prepare
+            with uncollected():
+                from innkeeper.bootstrap.prepare import prepare
 
             tied.wait()
             prepare(local, tied, app_file=arguments.app)
         case "web":
-            from innkeeper.bootstrap.web import serve_local
+            with uncollected():
+                from innkeeper.bootstrap.web import serve_local
 
             serve_local(local, tied, descriptor=arguments.descriptor)
         case "worker":
-            from innkeeper.bootstrap.working import work_local
+            with uncollected():
+                from innkeeper.bootstrap.working import work_local
 
             work_local(local, tied)
         case _:
-            from innkeeper.bootstrap.gateway import attend_local
+            with uncollected():
+                from innkeeper.bootstrap.gateway import attend_local
 
             return attend_local(local, tied)
     return 0

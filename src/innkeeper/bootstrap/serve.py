@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from innkeeper.adapters.local.importing import uncollected
 from innkeeper.logs.setup import configure
 from innkeeper.settings.environment import Environment
 
@@ -15,11 +16,13 @@ def serve(what: What) -> int:
     configure(form=environment.logs.form, level=environment.logs.level)
     match what:
         case "admin":
-            from innkeeper.bootstrap.web import serve_admin
+            with uncollected():
+                from innkeeper.bootstrap.web import serve_admin
 
             serve_admin(environment.state, environment.house, environment.public, environment.listen)
         case "hub":
-            from innkeeper.bootstrap.web import serve_hub
+            with uncollected():
+                from innkeeper.bootstrap.web import serve_hub
 
             serve_hub(
                 environment.state,
@@ -29,23 +32,28 @@ def serve(what: What) -> int:
                 environment.listen,
             )
         case "worker":
-            from innkeeper.bootstrap.working import work
+            with uncollected():
+                from innkeeper.bootstrap.working import work
 
             work(environment.state, environment.house, environment.domain, listen=environment.listen)
         case "outbox":
-            from innkeeper.bootstrap.outbox import serve_outbox
+            with uncollected():
+                from innkeeper.bootstrap.outbox import serve_outbox
 
             serve_outbox(environment.mail_folder, environment.listen)
         case "gateway":
-            from innkeeper.bootstrap.gateway import serve_gateway
+            with uncollected():
+                from innkeeper.bootstrap.gateway import serve_gateway
 
             return serve_gateway(environment.gateway, environment.domain)
         case "postgres":
-            from innkeeper.bootstrap.evaluation import serve_postgres
+            with uncollected():
+                from innkeeper.bootstrap.evaluation import serve_postgres
 
             return serve_postgres(environment.postgres)
         case "issuer":
-            from innkeeper.bootstrap.evaluation import serve_issuer
+            with uncollected():
+                from innkeeper.bootstrap.evaluation import serve_issuer
 
             serve_issuer(environment.issuer)
     return 0
