@@ -4,6 +4,7 @@ infra/cluster/played.py makes it, from the programs that `make cluster` built. I
 and touches nothing of it. For what needs an API server and many objects; nothing in it runs.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -32,15 +33,29 @@ def not_built() -> str:
 
 @contextmanager
 def played_cluster(say: Callable[[str], None]) -> Generator[TestCluster]:
-    """Up, with no node yet; gone at the end, with all its data."""
-    say("starting an API server, its controllers and kwok")
-    _recipe("up")
-    try:
-        path = _place() / "kubeconfig"
-        with connect(path) as api:
-            yield TestCluster(path, False, api, Turns(None))
-    finally:
-        _recipe("down")
+    """Up, with no node yet; gone at the end, with all its data. One bench at a time: it takes the place of another."""
+    with _alone(say):
+        say("starting an API server, its controllers and kwok")
+        _recipe("up")
+        try:
+            path = _place() / "kubeconfig"
+            with connect(path) as api:
+                yield TestCluster(path, False, api, Turns(None))
+        finally:
+            _recipe("down")
+
+
+@contextmanager
+def _alone(say: Callable[[str], None]) -> Generator[None]:
+    place = _place()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f"{place.name}.bench").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another bench has the played cluster; waiting for it")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def add_nodes(cluster: TestCluster, names: dict[str, str], *, pods: int = NODE_PODS) -> None:
