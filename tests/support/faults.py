@@ -139,6 +139,22 @@ class Faults:
         if kind is Kind.FAIL_AFTER:
             raise TemporaryError(f"injected: the state database was lost after the commit of {name}")
 
+    @contextmanager
+    def statement(self, opened: AbstractContextManager[Session]) -> Generator[Session]:
+        """The same for a statement that commits itself: before it, or after it."""
+        name = f"statement:{_caller()}"
+        kind = self.choose(Point(name, self.context), (*DEATHS, Kind.FAIL_BEFORE, Kind.FAIL_AFTER))
+        if kind is Kind.DIE_BEFORE:
+            raise Died(name)
+        if kind is Kind.FAIL_BEFORE:
+            raise TemporaryError(f"injected: the state database was lost before {name}")
+        with opened as session:
+            yield session
+        if kind is Kind.DIE_AFTER:
+            raise Died(name)
+        if kind is Kind.FAIL_AFTER:
+            raise TemporaryError(f"injected: the state database was lost after {name}")
+
 
 def _caller() -> str:
     frame = sys._getframe(2)
@@ -161,7 +177,7 @@ class FaultyDatabase:
         return self._faults.transaction(self._database.transaction(pipelined=pipelined))
 
     def autocommit(self) -> Any:
-        return self._faults.transaction(self._database.autocommit())
+        return self._faults.statement(self._database.autocommit())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
