@@ -61,6 +61,11 @@ def test_trying_again_is_offered_when_there_is_a_problem_and_no_wake():
     assert [name for name, _ in card(workspace(state=State.WAKING)).buttons] == ["deactivate"]
 
 
+def test_an_open_page_that_follows_does_not_jump():
+    ends = {State.PURGING, State.PURGED}
+    assert {len(card(workspace(state=state)).facts) for state in State if state not in ends} == {3}
+
+
 def test_unknown_is_said_and_never_guessed():
     facts = {fact.label: fact for fact in card(workspace(state=State.DEACTIVATED)).facts}
     assert facts["Last traffic"].text == "none seen yet"

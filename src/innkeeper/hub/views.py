@@ -122,22 +122,30 @@ def buttons(workspace: Workspace, membership: Membership) -> list[Request]:
     return offered
 
 
+_NOT_ASLEEP = Fact("Data purged", f"{KEPT.days} days after it falls asleep")
+
+
 def facts(*, workspace: Workspace, now: datetime) -> list[Fact]:
-    """Last traffic, when it sleeps and when its data would be purged; unknown is said, never guessed."""
+    """Last traffic, when it sleeps and when its data would be purged; unknown is said, never guessed.
+
+    As many lines while it wakes or falls asleep: what stands below must not jump when an open page follows.
+    """
     last = workspace.last_traffic_at
     found = [Fact("Last traffic", "none seen yet" if last is None else ago(last, now), last)]
     match workspace.state:
         case State.ACTIVE if workspace.activated_at is not None:
             due = sleeps_at(activated_at=workspace.activated_at, last_traffic_at=last)
             found.append(Fact("Falls asleep", f"{until(due, now)} unless somebody visits", due))
-            found.append(Fact("Data purged", f"{KEPT.days} days after it falls asleep"))
+            found.append(_NOT_ASLEEP)
         case State.DEACTIVATED:
             since = workspace.deactivated_at
             found.append(Fact("Asleep", "since just now" if since is None else f"since {ago(since, now)}", since))
             found.append(_purge(workspace, now))
         case State.PROVISIONING | State.WAKING:
             hours = WINDOW // timedelta(hours=1)
-            found.append(Fact("Falls asleep", f"after {hours} hours without a visit"))
+            found += [Fact("Falls asleep", f"after {hours} hours without a visit"), _NOT_ASLEEP]
+        case State.DEACTIVATING:
+            found += [Fact("Asleep", "in a moment"), _NOT_ASLEEP]
         case _:
             pass
     return found
