@@ -64,7 +64,8 @@ def render(values: Object, *arguments: str, chart: Path = CHART) -> list[Object]
     """Every object, hooks and tests too."""
     done = helm("template", "innkeeper", str(chart), "--namespace", "innkeeper", *arguments, values=values)
     assert done.returncode == 0, done.stderr
-    return [found for found in yaml.safe_load_all(done.stdout) if found]
+    # libyaml's, in a tenth of the time that Python's takes: longer than Helm itself.
+    return [found for found in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if found]
 
 
 def rights(namespace: str, *, cluster: str) -> list[Object]:
