@@ -82,7 +82,10 @@ class Stack:
     def stop(self) -> None:
         """Everything ends, and nothing is left."""
         self.inn("dev", "stop", timeout=180)
-        eventually(lambda: not self.processes(), timeout=PATIENCE, describe=lambda: self.shown(self.processes()))
+        # Each look goes through all processes of the machine.
+        eventually(
+            lambda: not self.processes(), timeout=PATIENCE, poll=0.1, describe=lambda: self.shown(self.processes())
+        )
 
     def restart(self) -> None:
         self.stop()
