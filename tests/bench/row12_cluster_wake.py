@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, LiteralString
 
+import route_follows
 from bare_client import objects_of, write
 from harness import Bench, Goal, Row, alone, interleave, ms
 from kubernetes import watch
@@ -66,7 +67,8 @@ def measure(bench: Bench) -> list[Row]:
                 host=HOST,
                 capacity=100,
             ) as plane:
-                return [_compare(bench, plane, sandbox, app) for app in _apps(bench, sandbox)]
+                rows = [_compare(bench, plane, sandbox, app) for app in _apps(bench, sandbox)]
+                return [*rows, route_follows.measure(plane, sandbox, _slug(TINY), TINY, times=bench.pairs)]
 
 
 def _apps(bench: Bench, sandbox: Sandbox) -> list[App]:
@@ -78,10 +80,14 @@ def _apps(bench: Bench, sandbox: Sandbox) -> list[App]:
     return [TINY]
 
 
+def _slug(app: App) -> str:
+    return f"wake-{app.name}"
+
+
 def _compare(bench: Bench, plane: Plane, sandbox: Sandbox, app: App) -> Row:
     if app is not TINY:
         plane.register(app)
-    slug = f"wake-{app.name}"
+    slug = _slug(app)
     plane.create(slug, app.name)
     plane.sleep(slug)
     by_hand = _Hand(plane, sandbox, slug, app, gone=not bench.quick)

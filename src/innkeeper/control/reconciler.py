@@ -36,6 +36,9 @@ READ_EVERY = 0.25
 ASK_FIRST, ASK_EVERY, ASK_EAGERLY = 0.0002, 0.001, 0.05
 """Seconds between two questions to an application: at first, for the third number of seconds, and then."""
 
+ASK_WHERE = 0.004
+"""Seconds between two questions where it is, until a cluster says so: who makes its pod needs the processors, too."""
+
 OBSERVE_EVERY = 0.02
 """Seconds between two looks at the process of an application that is being asked."""
 
@@ -142,7 +145,7 @@ class Reconciler:
             not answer.healthy
             and runtime.life in (Life.STARTING, Life.RUNNING)
             and time.monotonic() < deadline
-            and not self.stopping.wait(ASK_FIRST if time.monotonic() < eager else ASK_EVERY)
+            and not self.stopping.wait(_pause(runtime, eager=time.monotonic() < eager))
         ):
             # Mostly the application itself is asked: it may have few processors to start on.
             if runtime.address is None or time.monotonic() > observe_at:
@@ -206,6 +209,12 @@ def _read(session: Session, workspace: Workspace, activation: Activation | None)
         acknowledged = routes.acknowledged(session, activation.withdrawn_version)
         drained, streams = routes.drained(session, workspace_id=workspace.id, version=activation.withdrawn_version)
     return Seen(activation, route, acknowledged=acknowledged, drained=drained, open_streams=streams)
+
+
+def _pause(runtime: RuntimeObservation, *, eager: bool) -> float:
+    if runtime.address is None:
+        return ASK_WHERE
+    return ASK_FIRST if eager else ASK_EVERY
 
 
 def _ask(outside: Outside, runtime: RuntimeObservation) -> HealthAnswer:
