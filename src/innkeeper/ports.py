@@ -134,10 +134,12 @@ class Health(Protocol):
 class DatabaseServer(Protocol):
     """Databases and logins on one instance. Every change runs behind the workspace's fence row there."""
 
-    def ensure_database(self, database: TenantDatabase, *, fence: int) -> None:
+    def ensure_database(self, database: TenantDatabase, *, fence: int, spare: TenantDatabase | None = None) -> None:
         """Create roles (no login yet) and database, hardened, with its extensions; journalled before CREATE.
 
-        The database survives a crash of the server from then on. Of the rest ``open_login`` mends what did not.
+        ``spare``: made by this method before, opened to nobody since; if it is there, it becomes this database, and
+        nothing is left under its own names. The database survives a crash of the server from then on. Of the rest
+        ``open_login`` mends what did not.
         """
         ...
 

@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 import pytest
 
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.postgres import PostgresServer
+from innkeeper.model import ids
 from innkeeper.model.errors import PermanentError, StaleFenceError, TemporaryError
 from innkeeper.model.observed import DatabaseObservation
 from innkeeper.model.workspace import TenantDatabase
@@ -261,6 +262,89 @@ def test_an_extension_that_cannot_be_had_is_named_and_nothing_is_made(house: Hou
         house.server.ensure_database(database, fence=1)
     assert refused.value.reason == reason
     assert house.server.observe(database) == ABSENT
+
+
+# --- of a spare ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spare(house: House) -> Iterator[TenantDatabase]:
+    made = TenantDatabase.of(ids.spare_id(), connections=0)
+    house.server.ensure_database(made, fence=3)
+    yield made
+    house.server.drop_database(made, fence=10**6)
+
+
+@pytest.mark.parametrize("extensions", [(), ("citext",)])
+def test_a_spare_becomes_the_database_and_nothing_is_left_of_it(
+    house: House, database: TenantDatabase, spare: TenantDatabase, extensions: tuple[str, ...]
+):
+    """It had no connections and no extensions; the database has its own."""
+    wanted, login = replace(database, connections=1, extensions=extensions), Login(database)
+    for _ in range(2):  # also when it is repeated, after a crash
+        house.server.ensure_database(wanted, fence=1, spare=spare)
+        assert house.server.observe(wanted) == CLOSED
+        assert house.server.observe(spare) == ABSENT
+    assert {wanted.workspace_id, spare.workspace_id} & {*house.server.inventory()} == {wanted.workspace_id}
+    house.server.open_login(wanted, login.verifier, fence=1)
+    with login.connect(house.postgres) as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 'kept' AS note")
+        installed = connection.execute("SELECT extname FROM pg_extension WHERE extname <> 'plpgsql'").fetchall()
+        assert installed == [(name,) for name in extensions]
+        with pytest.raises(psycopg.OperationalError, match="too many connections"):
+            login.connect(house.postgres)
+    # Whoever kept the spare takes nothing away, however late.
+    house.server.drop_database(spare, fence=4)
+    assert may_login(house.postgres, login)
+
+
+def test_a_spare_that_is_not_there_is_no_hindrance(house: House, database: TenantDatabase):
+    never = TenantDatabase.of(ids.spare_id(), connections=0)
+    house.server.ensure_database(database, fence=1, spare=never)
+    assert house.server.observe(database) == CLOSED
+    assert house.server.observe(never) == ABSENT
+
+
+def test_a_spare_serves_one_and_who_comes_later_gets_an_empty_database(
+    house: House, database: TenantDatabase, spare: TenantDatabase
+):
+    """As after an older backup of the state database, by which it is still to be given away."""
+    house.server.ensure_database(database, fence=1, spare=spare)
+    login, later = Login(database), new_database()
+    house.server.open_login(database, login.verifier, fence=1)
+    with login.connect(house.postgres) as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 'secret' AS note")
+    house.server.ensure_database(later, fence=1, spare=spare)
+    theirs = Login(later)
+    house.server.open_login(later, theirs.verifier, fence=1)
+    with theirs.connect(house.postgres) as connection:
+        assert connection.execute("SELECT to_regclass('notes')").fetchone() == (None,)
+    with login.connect(house.postgres) as connection:  # the control
+        assert connection.execute("SELECT note FROM notes").fetchone() == ("secret",)
+    house.server.drop_database(later, fence=1)
+
+
+def test_a_spare_is_not_taken_by_a_stale_fence(house: House, database: TenantDatabase, spare: TenantDatabase):
+    house.server.close_login(database, fence=2)
+    with pytest.raises(StaleFenceError):
+        house.server.ensure_database(database, fence=1, spare=spare)
+    assert house.server.observe(spare) == CLOSED
+    house.server.ensure_database(database, fence=2, spare=spare)  # the control
+    assert house.server.observe(spare) == ABSENT
+
+
+def test_a_database_that_is_there_is_not_replaced_by_a_spare(
+    house: House, database: TenantDatabase, spare: TenantDatabase
+):
+    login = Login(database)
+    house.server.ensure_database(database, fence=1)
+    house.server.open_login(database, login.verifier, fence=1)
+    with login.connect(house.postgres) as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 'kept' AS note")
+    house.server.ensure_database(database, fence=2, spare=spare)
+    with login.connect(house.postgres) as connection:
+        assert connection.execute("SELECT note FROM notes").fetchone() == ("kept",)
+    assert house.server.observe(spare) == CLOSED
 
 
 # --- no login is opened to what is not there -------------------------------------------------------------------------

@@ -126,6 +126,10 @@ class Cluster:
     dns_peers: tuple[str, ...] = ()
 
 
+HARDENING = 1
+"""Revision of what is inside a tenant's database; raised whenever adapters/postgres/inside.sql changes."""
+
+
 @dataclass(frozen=True, slots=True)
 class TenantDatabase:
     """One workspace's database on an instance, by names derived from the random workspace id and never reassigned."""

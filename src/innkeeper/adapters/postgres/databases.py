@@ -18,6 +18,7 @@ from psycopg.rows import TupleRow
 
 from innkeeper.adapters.postgres import extensions, hardening, journal, sessions
 from innkeeper.adapters.postgres.connections import NOT_WAITING, Connections, run
+from innkeeper.adapters.postgres.errors import DRIFT
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.observed import DatabaseObservation
 from innkeeper.model.workspace import TenantDatabase
@@ -57,6 +58,37 @@ def ensure(connection: Connection[TupleRow], connections: Connections, database:
             database, fence, "ready", hardening=hardening.VERSION, extensions=tuple(sorted(database.extensions))
         ),
     )
+
+
+def take(connection: Connection[TupleRow], database: TenantDatabase, spare: TenantDatabase, fence: int) -> bool:
+    """Give a spare the names of this database, in one transaction. False: it was taken before, or is none to take.
+
+    This waits for the disk: a database that is said to be there is there after a crash.
+    """
+    renames = [
+        sql.SQL("ALTER {} {} RENAME TO {}").format(kind, sql.Identifier(before), sql.Identifier(after))
+        for kind, before, after in (
+            (sql.SQL("DATABASE"), spare.name, database.name),
+            (sql.SQL("ROLE"), spare.role, database.role),
+            (sql.SQL("ROLE"), spare.owner, database.owner),
+        )
+    ]
+    try:
+        run(
+            connection,
+            journal.enter(database, fence),
+            hardening.may_take(database, spare),
+            *renames,
+            journal.intend(database, fence, "ready", hardening=hardening.VERSION),
+            journal.taken(spare),
+        )
+    except psycopg.errors.ObjectInUse:
+        return False  # somebody looks into it by hand
+    except psycopg.Error as error:
+        if error.sqlstate != DRIFT:
+            raise
+        return False
+    return True
 
 
 def mend(connection: Connection[TupleRow], connections: Connections, database: TenantDatabase, fence: int) -> None:

@@ -15,7 +15,7 @@ What stays visible is names: of databases and roles, which are random. Large obj
 tenant's own database). NOTIFY cannot be withheld: its queue is shared, its messages are not.
 
 ``VERSION`` says which inside a database has; the journal keeps it, so a wake compares a number instead of connecting.
-A tenant cannot undo the inside, since it owns none of it; raise ``VERSION`` whenever inside.sql changes.
+A tenant cannot undo the inside, since it owns none of it; raise ``HARDENING`` (model) whenever inside.sql changes.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from typing import LiteralString, cast
 
 from psycopg import sql
 
-from innkeeper.model.workspace import TenantDatabase
+from innkeeper.model.workspace import HARDENING, TenantDatabase
 
-VERSION = 1
+VERSION = HARDENING
 TEMPLATE = f"innkeeper_template_{VERSION}"
 
 TEMP_FILE_LIMIT = "1GB"
@@ -72,6 +72,25 @@ def inside_tenant(database: TenantDatabase) -> list[sql.Composable]:
             for extension in database.extensions
         ),
     ]
+
+
+def may_take(database: TenantDatabase, spare: TenantDatabase) -> sql.Composed:
+    """Raises ``DRIFT`` unless the spare is whole, nobody works on it, and nothing of the database is there yet."""
+    return sql.SQL("""
+        SELECT innkeeper.must_be(
+          (SELECT intent = 'ready' AND hardening = {version} FROM innkeeper.tenants WHERE workspace_id = {spare})
+          AND (SELECT intent = 'none' FROM innkeeper.tenants WHERE workspace_id = {ws})
+          AND EXISTS (SELECT FROM pg_database WHERE datname = {name} AND datconnlimit = -1)
+          AND (SELECT count(*) = 2 AND bool_and(NOT rolcanlogin) FROM pg_roles WHERE rolname IN ({role}, {owner}))
+          AND pg_try_advisory_xact_lock(innkeeper.lock_key({spare})), 'spare')
+    """).format(
+        version=VERSION,
+        spare=spare.workspace_id,
+        ws=database.workspace_id,
+        name=spare.name,
+        role=spare.role,
+        owner=spare.owner,
+    )
 
 
 VERIFY: LiteralString = """

@@ -1,5 +1,6 @@
 -- The inside of every tenant database; what it is for is said in hardening.py. Run in the private template and, when
--- this file has changed, in each database: every statement may be repeated. Raise VERSION there with every change here.
+-- this file has changed, in each database: every statement may be repeated. With every change here raise HARDENING, in
+-- model/workspace.py.
 
 DO $$
 DECLARE

@@ -67,6 +67,13 @@ def intend(
     ).format(intent, fence, hardening, list(extensions), database.workspace_id, fence)
 
 
+def taken(spare: TenantDatabase) -> sql.Composed:
+    """Nothing is left under a spare's names: they are another's now. In the transaction that has renamed it."""
+    return sql.SQL(
+        "UPDATE innkeeper.tenants SET intent = 'dropped', changed_at = clock_timestamp() WHERE workspace_id = {}"
+    ).format(spare.workspace_id)
+
+
 def end_older(connection: Connection[TupleRow], database: TenantDatabase, fence: int) -> None:
     """End the sessions that hold this workspace's lock for a lower fence. The others are waited for, by the caller."""
     connection.execute(

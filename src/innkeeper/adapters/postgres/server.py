@@ -48,9 +48,14 @@ class PostgresServer:
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
-    def ensure_database(self, database: TenantDatabase, *, fence: int) -> None:
+    def ensure_database(self, database: TenantDatabase, *, fence: int, spare: TenantDatabase | None = None) -> None:
         """Create roles (no login yet) and database, hardened, with its extensions; journalled before CREATE."""
         what = f"creating database {database.name}"
+        if spare is not None:
+            journal.check_names(spare)
+            taken = self._act(what, database, fence, lambda c: databases.take(c, database, spare, fence))
+            if taken and not database.extensions:
+                return
         with self._turn(what):
             self._act(what, database, fence, self._alone(databases.ensure, database, fence))
 
@@ -136,13 +141,12 @@ class PostgresServer:
 
         return run
 
-    def _act(self, what: str, database: TenantDatabase, fence: int, act: Act[None]) -> None:
+    def _act(self, what: str, database: TenantDatabase, fence: int, act: Act[T]) -> T:
         journal.check_names(database)
         deadline = time.monotonic() + BUSY_TIMEOUT
         while True:
             try:
-                self._on_session(act)
-                return
+                return self._on_session(act)
             except PoolTimeout as error:
                 raise self._unreachable(what) from error
             except psycopg.Error as error:
