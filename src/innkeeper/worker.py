@@ -18,7 +18,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor as TickExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from innkeeper.control import clockwatch, draining, notices, passage, reseal, sweeps, wakes
+from innkeeper.control import clockwatch, draining, notices, passage, reseal, spares, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.audit import Head
@@ -33,13 +33,18 @@ CHANNELS = ("due", "wake", "gateway")
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """``threads``: workspaces converged at once. The intervals are seconds of real time."""
+    """``threads``: workspaces converged at once. ``spares``: spare databases of each instance.
+
+    The intervals are seconds of real time.
+    """
 
     threads: int = 8
+    spares: int = 0
     claim_every: float = 0.5
     fold_every: float = 1.0
     sweep_every: float = 5.0
     watch_every: float = 1.0
+    spare_every: float = 5.0
     anchor_every: float = 60.0
 
 
@@ -196,6 +201,9 @@ class Worker:
     def _reseal(self) -> None:
         reseal.step(self.house, stopping=self.stopping.is_set)
 
+    def _tend_spares(self) -> None:
+        spares.tend(self.house, wanted=self.settings.spares, stopping=self.stopping.is_set)
+
     def _anchor(self) -> None:
         """The audit chain's head outside the database: in the log, and where bootstrap.py said."""
         with self.house.database.autocommit() as session:
@@ -239,6 +247,7 @@ class Worker:
             (self._pass_time, 0.2),
             (self._read_clocks, every.sweep_every),
             (self._reseal, every.sweep_every),
+            (self._tend_spares, every.spare_every),
             (self._anchor, every.anchor_every),
             (self._prune, 30.0),
             (self._renew, leases.RENEW_EVERY),

@@ -240,6 +240,7 @@ def _settings(folder: Path, dsns: Dsns, port: int, system_namespace: str) -> dic
         "INN_WORKSPACES_SCHEME": "http",
         "INN_SYSTEM_NAMESPACE": system_namespace,
         "INN_LISTEN_HOST": "127.0.0.1",
+        "INN_SPARE_DATABASES": "0",
     }
 
 

@@ -114,8 +114,8 @@ def test_the_sample_does_nothing_wrong_and_people_read_why(stack: Stack):
 
 def test_nothing_of_any_check_is_left(stack: Stack, verdicts: Mapping[str, Ran]):
     assert stack.api("GET", "/v1/workspaces").json["items"] == []
-    assert stack.pool_rows("SELECT datname FROM pg_database WHERE datname ~ '^ws_'") == []
-    assert stack.pool_rows("SELECT rolname FROM pg_roles WHERE rolname ~ '^ws_'") == []
+    assert stack.pool_rows("SELECT datname FROM pg_database WHERE datname ~ '^ws_[0-9a-f]'") == []
+    assert stack.pool_rows("SELECT rolname FROM pg_roles WHERE rolname ~ '^ws_[0-9a-f]'") == []
     home = stack.data / "workspaces" / "workspaces"
     assert [process for process in stack.processes() if process.cwd().startswith(str(home))] == []
     stack.nothing_is_wrong()

@@ -106,6 +106,7 @@ def test_a_directory_of_somebody_else_is_not_used(new: Dev) -> None:
         (["--port", "70000"], "70000 is not a port"),
         (["--port", "0", "--instances", "0"], "--instances is a number from 1"),
         (["--port", "0", "--instances", "99"], "--instances is a number from 1"),
+        (["--port", "0", "--spares", "101"], "--spares is a number from 0 to 100"),
     ],
 )
 def test_wrong_usage_is_one_line(new: Dev, words: list[str], told: str) -> None:

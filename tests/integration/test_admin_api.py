@@ -220,6 +220,14 @@ def test_instances_apps_gateways_breaker_and_clock(furnished: Admin):
     assert furnished.post("/v1/instances/second/uncordon").json()["state"] == "open"
     assert [item["name"] for item in furnished.get("/v1/instances").json()["items"]] == ["pool", "second"]
     assert len(furnished.audit("instance.state")) == 2
+    with furnished.database.transaction() as session:
+        session.execute(
+            "INSERT INTO spares (id, instance_id, state, revision, fence) SELECT 'spare' || n, i.id, s, 1, 1"
+            " FROM instances i, unnest(ARRAY['ready', 'ready', 'making']) WITH ORDINALITY AS u (s, n)"
+            " WHERE i.name = 'second'"
+        )
+    assert furnished.get("/v1/instances/second").json()["spares"] == 2
+    assert [item["spares"] for item in furnished.get("/v1/instances").json()["items"]] == [0, 2]
 
     app = furnished.get("/v1/apps/notes").json()
     assert app["spec"]["health"]["path"] == "/healthz"

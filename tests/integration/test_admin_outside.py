@@ -194,6 +194,7 @@ def test_metrics_are_served_on_a_port_of_their_own(furnished: Admin):
         text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
         assert 'innkeeper_workspaces{state="provisioning"} 1.0' in text
         assert 'innkeeper_workspaces{state="purged"} 0.0' in text
+        assert 'innkeeper_spare_databases{instance="pool"} 0.0' in text
         assert "innkeeper_up 1.0" in text
         route = 'innkeeper_admin_requests_total{route="GET /v1/workspaces/{slug}"'
         assert f'{route},status="200"}}' in text

@@ -209,6 +209,8 @@ def test_apps_instances_and_tokens_are_added(inn: Run, tmp_path: Path):
     assert (broken.code, "nonsense" in broken.line) == (2, True)
     assert inn("instance", "add", "second", "--host", "10.0.0.2", "--admin-secret", "env:DSN").code == 0
     assert inn("instance", "cordon", "second").code == 0
+    shown = json.loads(inn("instance", "show", "second", "-o", "json").out)
+    assert (shown["name"], shown["state"], shown["spares"]) == ("second", "cordoned", 0)
     tls = ("--host", "10.0.0.3", "--admin-secret", "env:DSN", "--ssl-mode")
     assert inn("instance", "add", "third", *tls, "verify-full").code == 0
     refused = inn("instance", "add", "fourth", *tls, "prefer")

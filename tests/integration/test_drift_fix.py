@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from innkeeper.control import spares
 from innkeeper.control.house import House
+from innkeeper.model import ids
 from innkeeper.model.app import App
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef, Customer, Instance, TenantDatabase
 from innkeeper.ports import ActivationSpec, Runtime
+from innkeeper.store import spares as rows
 from support.admin import Admin, Served, admin_on, serving
 from support.cli import Run, run_here
 from support.house import ask, create, drive, read, runtime, state_of
@@ -194,6 +197,35 @@ def test_a_database_of_a_purged_workspace_is_dropped_and_no_other(
         assert session.execute("SELECT count(*) AS n FROM workspaces WHERE lease_owner IS NOT NULL").fetchone() == {
             "n": 0
         }
+
+
+def test_spares_are_no_drift_and_what_has_no_row_or_no_database_is_mended(
+    whole: Admin, house: House, pool_instance: Instance
+):
+    spares.tend(house, wanted=2)
+    with house.database.transaction() as session:
+        kept, lost = (one.id for one in rows.of(session, pool_instance.id))
+    stray = ids.spare_id()
+    server = house.servers.server(pool_instance)
+
+    def found() -> dict[str, str]:
+        items = ours(whole, whole.get("/v1/drift").json()["items"], kept, lost, stray)
+        return {what: one["kind"] for what, one in items.items()}
+
+    assert found() == {}
+    server.ensure_database(TenantDatabase.of(stray, connections=0), fence=7)
+    server.drop_database(TenantDatabase.of(lost, connections=0), fence=1)
+    assert found() == {stray: "orphan", lost: "missing"}
+    mended = ours(whole, whole.post("/v1/drift/fix").json()["items"], kept, lost, stray)
+    assert {what: one["outcome"] for what, one in mended.items()} == {stray: "mended", lost: "mended"}
+    spares.tend(house, wanted=2)
+    assert found() == {}
+    assert server.observe(TenantDatabase.of(stray, connections=0)).absent
+    with house.database.transaction() as session:
+        assert rows.ready(session, pool_instance.id) == 2
+        assert rows.known(session, pool_instance.id)[kept]
+    assert {json.loads(told["detail"])["did"] for told in whole.audit("drift.fix")} == {"adopt", "forget"}
+    spares.tend(house, wanted=0)
 
 
 def test_a_lost_database_and_an_unreadable_instance_are_said(

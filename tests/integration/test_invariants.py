@@ -95,6 +95,11 @@ def test_each_check_finds_a_planted_violation(street: Stage, subtests: pytest.Su
 
     assert found() == set(), invariants.violations(street.site.look(), at_rest=True)
     idle = "INSERT INTO audit SELECT seq + {0}, business_now() - interval '{1}', real_at, actor, '{2}', target, '{{}}', previous, hash FROM audit WHERE action = 'workspace.create' AND target = (SELECT id FROM workspaces WHERE slug = 'sleeper')"  # noqa: E501
+
+    def spare(name: str, state: str, given_to: str = "nobody") -> str:
+        columns = "id, instance_id, state, workspace_id, revision, fence"
+        return f"INSERT INTO spares ({columns}) VALUES ('{name}', 'ins-1', '{state}', '{given_to}', 1, 1)"  # noqa: S608
+
     plants = {
         "i1_every_object_has_its_row": [
             process(street, sleeper, 1),
@@ -119,6 +124,12 @@ def test_each_check_finds_a_planted_violation(street: Stage, subtests: pytest.Su
                 "ALTER TABLE routes DROP CONSTRAINT routes_host_unique",
                 "UPDATE routes SET host = 'same'",
             ),
+        ],
+        "i2_spares_are_nobodys": [
+            rows(street, spare("spare1", "ready")),
+            rows(street, spare(sleeper, "ready")),
+            rows(street, spare(acme, "making")),
+            rows(street, spare("spare1", "given", acme), spare("spare2", "given", acme)),
         ],
         "i3_destroyed_by_right": [
             instance(
@@ -166,6 +177,7 @@ def test_each_check_finds_a_planted_violation(street: Stage, subtests: pytest.Su
         "settled": [
             rows(street, "UPDATE workspaces SET lease_owner = 'dead' WHERE slug = 'acme'"),
             rows(street, "UPDATE operations SET state = 'running' WHERE kind = 'create'"),
+            rows(street, spare("spare1", "dropping")),
         ],
     }
     for name, planted in plants.items():

@@ -1,4 +1,4 @@
-"""A spare database on its way to become a workspace's: renamed where it is as it should be, left alone where it is not."""
+"""A spare database that becomes a workspace's: renamed where it is as it should be, left alone where it is not."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from innkeeper.control import draining, drift, notices, passage, reseal, sweeps, wakes
+from innkeeper.control import draining, drift, notices, passage, reseal, spares, sweeps, wakes
 from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.errors import InnkeeperError
@@ -31,11 +31,13 @@ class Crew:
     house: House
     dsn: str
     faults: Faults
+    spares: int = 0
+    """Spare databases that its workers keep on an instance."""
     deaths: int = 0
     failures: list[str] = field(default_factory=list)
     ticks: tuple[str, ...] = (
         *("wakes", "fold", "idle", "notices", "retain", "passage", "converge", "drain", "lift", "remove", "watch"),
-        *("reseal", "drift"),
+        *("reseal", "spares", "drift"),
     )
 
     def __post_init__(self) -> None:
@@ -83,12 +85,14 @@ class Crew:
         with kept(self.dsn) as state:
             state.execute("UPDATE workspaces SET lease_until_real_at = clock_timestamp() WHERE lease_owner IS NOT NULL")
             state.execute("UPDATE activations SET due_real_at = clock_timestamp() WHERE due_real_at IS NOT NULL")
+            state.execute("UPDATE spares SET due_real_at = clock_timestamp()")
 
     def hurry(self) -> None:
         """Nobody waits for a backoff here."""
         with kept(self.dsn) as state:
             now = "SET due_real_at = clock_timestamp() WHERE due_real_at > clock_timestamp()"
             state.execute(f"UPDATE workspaces {now} AND attempts > 0")
+            state.execute(f"UPDATE spares {now} AND attempts > 0")
             state.execute(f"UPDATE activations {now} AND phase = 'ended'")
 
     def _survive(self, tick: str) -> None:
@@ -113,9 +117,17 @@ class Crew:
             "remove": lambda: sweeps.remove_the_ended(house),
             "watch": lambda: sweeps.watch_the_awake(house),
             "reseal": lambda: reseal.step(house),
+            "spares": lambda: self._tend(house),
             "drift": lambda: drift.report(house.database, runtimes=house.runtimes, servers=house.servers),
         }
         acts[tick]()
+
+    def _tend(self, house: House) -> None:
+        try:
+            spares.tend(house, wanted=self.spares)
+        except InnkeeperError:
+            self.lapse()  # worker.py lets it run out
+            raise
 
     def _converge(self, house: House) -> None:
         with house.database.transaction() as session:

@@ -65,15 +65,34 @@ def i1_sleepers_have_nothing(s: Snapshot) -> Iterator[str]:
 
 def i2_names(s: Snapshot) -> Iterator[str]:
     """Names derive from ids and belong to one workspace for ever."""
-    known = {f"ws_{i}": i for i in s.workspaces} | {f"ws_{i}_owner": i for i in s.workspaces}
+    ids = {*s.workspaces, *s.spares}
+    known = {f"ws_{i}": i for i in ids} | {f"ws_{i}_owner": i for i in ids}
     for name in (s.databases | set(s.roles)) - s.baseline:
         if name not in known:
-            yield f"{name} on the instance belongs to no workspace"
+            yield f"{name} on the instance belongs to no workspace and is no spare"
         if len(name) > 63:
             yield f"{name} is longer than 63 bytes"
     for what, count in Counter(row["host"] for row in s.routes.values()).items():
         if count > 1:
             yield f"host {what} belongs to {count} workspaces"
+
+
+def i2_spares_are_nobodys(s: Snapshot) -> Iterator[str]:
+    """A spare that is ready is whole, nobody can log in to it, and at most one of an instance is in work."""
+    for spare_id, row in s.spares.items():
+        role = f"ws_{spare_id}"
+        if spare_id in s.workspaces:
+            yield f"spare {spare_id} is a workspace, too"
+        if s.roles.get(role) or s.roles.get(f"{role}_owner") or s.sessions.get(role):
+            yield f"spare {spare_id} has a login or a session"
+        if row["state"] == "ready" and not ({role} <= s.databases and {role, f"{role}_owner"} <= set(s.roles)):
+            yield f"spare {spare_id} is ready, and not all of it is there"
+    for instance, count in Counter(r["instance_id"] for r in s.spares.values() if _in_work(r)).items():
+        if count > 1:
+            yield f"{count} spares of {instance} are in work at once"
+    for workspace_id, count in Counter(r["workspace_id"] for r in s.spares.values() if r["state"] == "given").items():
+        if count > 1:
+            yield f"{workspace_id} was given {count} spares"
 
 
 def i3_destroyed_by_right(s: Snapshot) -> Iterator[str]:
@@ -136,6 +155,9 @@ def i7_the_outside_knows_best(s: Snapshot) -> Iterator[str]:
     for workspace_id, row in s.workspaces.items():
         if s.fences.get(workspace_id, 0) > row["fence"]:
             yield f"the instance saw fence {s.fences[workspace_id]} of {row['slug']}, which has {row['fence']}"
+    for spare_id, row in s.spares.items():
+        if s.fences.get(spare_id, 0) > row["fence"]:
+            yield f"the instance saw fence {s.fences[spare_id]} of spare {spare_id}, which has {row['fence']}"
     for process in s.processes:
         if process.generation <= s.marks.get(process.workspace_id, -1) and not _stopping(s, process.workspace_id):
             yield f"{process} of generation {process.generation} runs behind its stop mark"
@@ -192,6 +214,7 @@ ALL: tuple[Callable[[Snapshot], Iterator[str]], ...] = (
     i1_the_ended_are_followed,
     i1_sleepers_have_nothing,
     i2_names,
+    i2_spares_are_nobodys,
     i3_destroyed_by_right,
     i4_idle_by_right,
     i6_one_key_one_effect,
@@ -219,6 +242,9 @@ def settled(s: Snapshot) -> Iterator[str]:
     running = [f"{o['kind']} of {o['workspace_id']}" for o in s.operations if o["state"] == "running"]
     if running:
         yield f"operations never ended: {running}"
+    unfinished = {spare_id: row["state"] for spare_id, row in s.spares.items() if row["state"] != "ready"}
+    if unfinished:
+        yield f"spares were never finished: {unfinished}"
     ended = [key for key, row in s.activations.items() if row["phase"] == "ended"]
     if ended:
         yield f"activations were never verified absent: {ended}"
@@ -239,6 +265,10 @@ def _generations(s: Snapshot) -> dict[str, set[int]]:
 def _ends(row: AuditRow) -> bool:
     """What a purge missed was ended by ``inn drift --fix``."""
     return row.action == "drift.fix" and json.loads(row.detail)["did"] in ("remove", "drop")
+
+
+def _in_work(spare: Row) -> bool:
+    return spare["state"] in ("making", "dropping")
 
 
 def _stopping(s: Snapshot, workspace_id: str) -> bool:

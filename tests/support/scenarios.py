@@ -25,6 +25,7 @@ from support.clusters import CLUSTER, SECOND
 from support.crew import Crew
 from support.faults import Faults, Schedule
 from support.invariants import violations
+from support.kept import kept
 from support.site import Folders, Site
 from support.state import Dsns
 from support.table_gateway import TableGateway
@@ -110,9 +111,15 @@ class Stage:
 
     def at_rest(self) -> bool:
         snapshot = self.site.look()
-        return all(row["due_real_at"] is None for row in snapshot.workspaces.values()) and all(
-            row["phase"] != "ended" for row in snapshot.activations.values()
+        return (
+            all(row["due_real_at"] is None for row in snapshot.workspaces.values())
+            and all(row["phase"] != "ended" for row in snapshot.activations.values())
+            and all(row["state"] == "ready" for row in snapshot.spares.values())
         )
+
+    def spares(self) -> list[str]:
+        """States of all."""
+        return sorted(row["state"] for row in self.site.look().spares.values())
 
     def rounds_without_faults(self) -> int:
         """1 if the last round went through whole: no point of it has a fault left."""
@@ -290,11 +297,16 @@ def _plant_process(stage: Stage) -> None:
 
 
 def _fix_drift(stage: Stage) -> None:
-    """``inn drift --fix``, again until it has nothing to do."""
+    _fix(stage, lambda: {None, stage.workspace.id})
+
+
+def _fix(stage: Stage, ids: Callable[[], set[str | None]]) -> None:
+    """``inn drift --fix``, again until it has nothing to do with these; None: what could not be read."""
 
     def act(house: House) -> bool:
         found = drift.report(house.database, runtimes=house.runtimes, servers=house.servers)
-        ours = [one for one in found if one.workspace_id in (stage.workspace.id, None)]
+        known = ids()
+        ours = [one for one in found if one.workspace_id in known]
         mending.mend(mending.Tools(house.database, house.runtimes, house.servers, "test"), ours)
         return not ours
 
@@ -310,6 +322,68 @@ def _no_strays(stage: Stage) -> bool:
 
 def _databases(stage: Stage) -> set[str]:
     return set() if stage.state == "purged" else {TenantDatabase.of(stage.workspace.id, connections=2).name}
+
+
+def _keep_spares(stage: Stage) -> None:
+    stage.crew.spares = 2
+
+
+def _with_spares(stage: Stage) -> None:
+    stage.crew.spares = 2
+    stage.crew.until(lambda: stage.spares() == ["ready", "ready"])
+
+
+def _with_one_to_give(stage: Stage) -> None:
+    """And no more are made: what is there afterwards is what became of it."""
+    stage.crew.spares = 1
+    stage.crew.until(lambda: stage.spares() == ["ready"])
+
+
+def _nothing_there(stage: Stage) -> bool:
+    found = stage.site.look()
+    return not (found.databases | set(found.roles)) - found.baseline
+
+
+def _create_from_a_spare(stage: Stage) -> None:
+    """The database that was there before is the workspace's afterwards, and no spare is left."""
+    before = _database_numbers(stage)
+    stage.create()
+    stage.crew.spares = 0
+    stage.crew.until(lambda: stage.state == "active" and stage.spares() == [])
+    assert _database_numbers(stage) == before
+
+
+def _database_numbers(stage: Stage) -> set[int]:
+    """Of databases that this stage made: what a rename does not change."""
+    names = [*(stage.site.look().databases - stage.site.baseline)]
+    with kept(stage.site.pool_dsn) as pool:
+        return {r[0] for r in pool.execute("SELECT oid FROM pg_database WHERE datname = ANY (%s)", (names,))}
+
+
+def _cordon(stage: Stage) -> None:
+    with stage.house.database.transaction() as session:
+        (instance,) = instances.everyone(session)
+        instances.set_state(session, instance.id, "cordoned")
+
+
+def _lose_the_rows_of_spares(stage: Stage) -> None:
+    """One has no row, as after an older backup of the state database, and of one nothing is there."""
+    _with_spares(stage)
+    first, second = (TenantDatabase.of(spare_id, connections=0) for spare_id in stage.site.look().spares)
+    stage.crew.spares = 0
+    with kept(stage.site.state_dsn) as state:
+        state.execute("DELETE FROM spares WHERE id = %s", (first.workspace_id,))
+    with stage.house.database.transaction() as session:
+        (instance,) = instances.everyone(session)
+    stage.house.servers.server(instance).drop_database(second, fence=1)
+
+
+def _fix_spares(stage: Stage) -> None:
+    def ids() -> set[str | None]:
+        found = stage.site.look()
+        return {None, *found.spares, *(name.removeprefix("ws_") for name in found.databases - found.baseline)}
+
+    _fix(stage, ids)
 
 
 def _failed(stage: Stage) -> bool:
@@ -396,6 +470,34 @@ SCENARIOS = [
         _reseal,
         _resealed,
         frozenset({"SecretBox.keys", "SecretBox.key_of", "SecretBox.open", "SecretBox.seal"}),
+    ),
+    Scenario(
+        "spares made",
+        _nothing,
+        _keep_spares,
+        lambda stage: stage.spares() == ["ready", "ready"],
+        frozenset({"DatabaseServers.server", "DatabaseServer.ensure_database"}),
+    ),
+    Scenario(
+        "create from a spare",
+        _with_one_to_give,
+        _create_from_a_spare,
+        lambda stage: stage.state == "active" and stage.spares() == [],
+        frozenset({*_RISE, "DatabaseServer.ensure_database", "DatabaseServer.drop_database"}),
+    ),
+    Scenario(
+        "spares dropped",
+        _with_spares,
+        _cordon,
+        lambda stage: stage.spares() == [],
+        frozenset({"DatabaseServers.server", "DatabaseServer.drop_database", "DatabaseServer.observe"}),
+    ),
+    Scenario(
+        "drift of spares mended",
+        _lose_the_rows_of_spares,
+        _fix_spares,
+        lambda stage: stage.spares() == [] and _nothing_there(stage),
+        frozenset({"DatabaseServer.inventory", "DatabaseServer.drop_database"}),
     ),
     Scenario(
         "drift of a sleeper mended",

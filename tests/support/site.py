@@ -46,6 +46,7 @@ class Snapshot:
     acts: list[Row]
     audit: list[AuditRow]
     head: Head
+    spares: dict[str, Row]
     databases: set[str]
     roles: dict[str, bool]
     """Name, and whether it can log in."""
@@ -120,6 +121,7 @@ class Site:
                 acts=all_of("destructive_acts"),
                 audit=audit,
                 head=head,
+                spares={row["id"]: row for row in all_of("spares")},
                 databases=databases,
                 roles=roles,
                 sessions=sessions,

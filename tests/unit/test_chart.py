@@ -311,6 +311,12 @@ def test_isolation_is_tried_with_the_products_own_image(evaluation: list[Object]
         assert "INN_TRIAL_IMAGE" not in environment(named(objects, "Deployment", "innkeeper-worker"))
 
 
+@pytest.mark.parametrize("wanted", [0, 7])
+def test_workers_keep_as_many_spare_databases_as_are_asked_for(wanted: int):
+    worker = named(render({**PRODUCTION, "worker": {"spareDatabases": wanted}}), "Deployment", "innkeeper-worker")
+    assert environment(worker)["INN_SPARE_DATABASES"] == str(wanted)
+
+
 def test_the_schema_is_set_up_by_a_job_at_once_and_by_hooks(evaluation: list[Object]):
     hook = named(evaluation, "Job", "innkeeper-setup-hook")
     assert hook["metadata"]["annotations"]["helm.sh/hook"] == "post-install,pre-upgrade"

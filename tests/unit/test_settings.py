@@ -30,6 +30,8 @@ def test_what_is_missing_is_named() -> None:
         ("INN_LISTEN_PORT", "0"),
         ("INN_LOG_FORMAT", "xml"),
         ("INN_STATE_CONNECTIONS", "0"),
+        ("INN_SPARE_DATABASES", "-1"),
+        ("INN_SPARE_DATABASES", "101"),
     ],
 )
 def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from innkeeper.model.errors import InnkeeperError
 from innkeeper.model.workspace import State
-from innkeeper.store import clusters
+from innkeeper.store import clusters, instances, spares
 from innkeeper.store.session import Database, Session
 
 log = structlog.get_logger()
@@ -105,6 +105,14 @@ def _families(session: Session) -> Iterable[Metric]:
     for column, (name, words) in _WORDS.items():
         yield GaugeMetricFamily(name, words, value=float(row.get(column) or 0))
     yield from _clusters(session)
+    spare = GaugeMetricFamily(
+        "innkeeper_spare_databases",
+        "Databases on an instance that are ready for the next workspaces",
+        labels=["instance"],
+    )
+    for instance in instances.everyone(session):
+        spare.add_metric([instance.name], spares.ready(session, instance.id))
+    yield spare
     gateways = GaugeMetricFamily(
         "innkeeper_gateway_reading_age_seconds", "Since a gateway's counters were read", labels=["gateway"]
     )

@@ -229,6 +229,7 @@ class Instance(Sent):
     state: Literal["open", "cordoned", "draining"]
     databases: int
     database_capacity: int
+    spares: int = Field(description="Spare databases that are ready for the next workspaces, not among `databases`")
     connections: int
     connection_capacity: int
     ssl_mode: Literal["", "disable", "require", "verify-full"]

@@ -103,7 +103,7 @@ def step(row: Mapping[str, Any]) -> Json:
     return {"seq": row["seq"], "at": when(row["at"]), "step": row["step"], "message": row["message"]}
 
 
-def instance(row: Instance, *, databases: int, connections: int) -> Json:
+def instance(row: Instance, *, databases: int, connections: int, spares: int) -> Json:
     return {
         "id": row.id,
         "name": row.name,
@@ -113,6 +113,7 @@ def instance(row: Instance, *, databases: int, connections: int) -> Json:
         "state": row.state,
         "databases": databases,
         "database_capacity": row.database_capacity,
+        "spares": spares,
         "connections": connections,
         "connection_capacity": row.connection_capacity,
         "ssl_mode": row.ssl_mode,

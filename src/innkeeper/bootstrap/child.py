@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--app", type=Path)
     parser.add_argument("--descriptor", type=int)
+    parser.add_argument("--spares", type=int)
     arguments = parser.parse_args()
     tied = Tied()
     configure(form="console")
@@ -51,7 +52,7 @@ def _run(arguments: argparse.Namespace, local: Local, tied: Tied) -> int:
             with uncollected():
                 from innkeeper.bootstrap.working import work_local
 
-            work_local(local, tied)
+            work_local(local, tied, spares=arguments.spares)
         case _:
             with uncollected():
                 from innkeeper.bootstrap.gateway import attend_local

@@ -27,6 +27,7 @@ from innkeeper.gateway.settings import GatewaySettings
 from innkeeper.model.errors import Conflict, InvalidInput, PermanentError
 from innkeeper.model.observed import HealthAnswer
 from innkeeper.model.workspace import Address
+from innkeeper.settings import MOST_SPARES
 
 MOST_INSTANCES = 8
 """Each is a PostgreSQL server of 60 MB."""
@@ -48,12 +49,16 @@ _KEPT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the command line asked for. ``port`` 0: any. ``instances`` None: as many as there are, at least one."""
+    """What the command line asked for. ``port`` 0: any. ``instances`` None: as many as there are, at least one.
+
+    ``spares``: spare databases of each; None: as many as anywhere.
+    """
 
     data: Path
     port: int
     app: Path | None = None
     instances: int | None = None
+    spares: int | None = None
 
 
 def take(data: DataDirectory) -> Lock:
@@ -95,6 +100,8 @@ def set_up(wish: Wish, data: DataDirectory) -> "House":
         raise InvalidInput(f"there is no app spec {wish.app}: give the path of a YAML file", field="app")
     if wish.instances is not None and not 1 <= wish.instances <= MOST_INSTANCES:
         raise InvalidInput(f"--instances is a number from 1 to {MOST_INSTANCES}", field="instances")
+    if wish.spares is not None and not 0 <= wish.spares <= MOST_SPARES:
+        raise InvalidInput(f"--spares is a number from 0 to {MOST_SPARES}", field="spares")
     kept = data.kept_ports()
     port = listening.public_port(wish.port, kept.get("gateway"))
     # Instances hold databases: fewer are asked for in vain.
@@ -107,7 +114,7 @@ def set_up(wish: Wish, data: DataDirectory) -> "House":
     web = listening.listen(kept.get("web"), not_these=taken)
     ports["web"] = int(web.getsockname()[1])
     data.keep_ports(ports)
-    return House(local=Local(data, port), pools=pools, ports=ports, web=web, app=wish.app)
+    return House(local=Local(data, port), pools=pools, ports=ports, web=web, app=wish.app, spares=wish.spares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ class House:
     ports: dict[str, int]
     web: socket.socket
     app: Path | None
+    spares: int | None
 
     def supervisor(self, *, say: Callable[[str], None]) -> Supervisor:
         """With every member, not yet started."""
@@ -163,6 +171,7 @@ class House:
         write_private(self.local.data.secrets / "oidc-client", setup.client_secret)
         prepared, databases = ("prepare",), tuple(f"pool-{number}" for number in self.pools)
         app = [] if self.app is None else ["--app", str(self.app.resolve())]
+        spares = [] if self.spares is None else ["--spares", str(self.spares)]
         programs = [
             self._child("prepare", *app, needs=("state", *databases), once=True),
             self._child(
@@ -175,7 +184,7 @@ class House:
                     self._answers(host, path) for host, path in ((HUB, "/"), (ADMIN, "/readyz"), (MAIL, "/"))
                 ),
             ),
-            self._child("worker", needs=prepared),
+            self._child("worker", *spares, needs=prepared),
             self._child("gateway", needs=(*prepared, "haproxy"), probe=self._wakes),
             Program(
                 name="issuer",

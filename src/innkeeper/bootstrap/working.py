@@ -2,6 +2,7 @@
 
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 
 from innkeeper.adapters.anchor_file import AnchorFile
 from innkeeper.adapters.local.leash import Tied
@@ -34,7 +35,7 @@ def work(
         ExitStack() as stack,
     ):
         anchor = None if house.audit_anchor_file is None else AnchorFile(house.audit_anchor_file).keep
-        worker = Worker(made, WorkerSettings(), anchor)
+        worker = Worker(made, WorkerSettings(spares=house.spare_databases), anchor)
         if listen is not None:
             stack.enter_context(probes_answered(worker, database, listen))
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,7 +45,10 @@ def work(
         worker.run()
 
 
-def work_local(local: Local, tied: Tied) -> None:
-    """The worker of ``inn dev``."""
+def work_local(local: Local, tied: Tied, *, spares: int | None) -> None:
+    """The worker of ``inn dev``. ``spares`` None: as many as anywhere."""
     tied.wait()
-    work(local_state(local, connections=CONNECTIONS), local_house(local), local.domain, tied)
+    house = local_house(local)
+    if spares is not None:
+        house = replace(house, spare_databases=spares)
+    work(local_state(local, connections=CONNECTIONS), house, local.domain, tied)

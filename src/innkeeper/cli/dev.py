@@ -48,6 +48,9 @@ def run(
     instances: Annotated[
         int | None, typer.Option(help="PostgreSQL servers for workspaces.", show_default="1, or as many as there are")
     ] = None,
+    spares: Annotated[
+        int | None, typer.Option(help="Spare databases of each, for the next workspaces.", show_default="2")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background and return when ready.")] = False,
     output: Annotated[Literal["table", "json"], typer.Option(help="json: one line with the addresses.")] = "table",
 ) -> None:
@@ -55,7 +58,7 @@ def run(
     context.obj = data
     if context.invoked_subcommand is not None:
         return
-    wish = wiring.Wish(data, port, app, instances)
+    wish = wiring.Wish(data, port, app, instances, spares)
     with plain_errors(data):
         if detach:
             detached(wish, json=output == "json")

@@ -5,17 +5,27 @@ from typing import Annotated
 import typer
 
 from innkeeper.cli import cordoning
+from innkeeper.cli.client import path
 from innkeeper.cli.command import Inn, command, noun
 
 instance = noun("PostgreSQL servers that hold workspaces' databases.")
 
-_COLUMNS = ("name", "state", "host", "port", "databases", "database_capacity", "connections", "connection_capacity")
+_COLUMNS = (
+    *("name", "state", "host", "port", "databases", "database_capacity", "spares", "connections"),
+    "connection_capacity",
+)
 
 
 @command(instance, "list")
 def list_(inn: Inn) -> None:
     """All instances, with what is reserved on them."""
     inn.show(inn.client.items("/v1/instances"), _COLUMNS)
+
+
+@command(instance, "show")
+def show(inn: Inn, instance: cordoning.Name) -> None:
+    """One instance, with what is reserved on it."""
+    inn.show(inn.client.get(path("instances", instance)))
 
 
 @command(instance, "add")

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from innkeeper.control import checks
-from innkeeper.model.drift import Kind
+from innkeeper.model import ids
+from innkeeper.model.drift import Kind, SpareKind
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import ActivationRef, Cluster, Instance
 from innkeeper.ports import DatabaseServers, Runtimes
-from innkeeper.store import activations, clusters, instances, shown
+from innkeeper.store import activations, clusters, instances, shown, spares
 from innkeeper.store.session import Database
 
 
@@ -27,7 +28,7 @@ class Finding:
     where: str
     what: str
     explanation: str
-    differs: Kind | None = None
+    differs: Kind | SpareKind | None = None
     ref: ActivationRef | None = None
     cluster: Cluster | None = None
     instance: Instance | None = None
@@ -35,7 +36,7 @@ class Finding:
 
     @property
     def workspace_id(self) -> str | None:
-        """Whose it is, or would be."""
+        """Whose it is, or would be; of a spare database, its own id."""
         return self.database_of if self.ref is None else self.ref.workspace_id
 
 
@@ -100,6 +101,8 @@ def _minus(refs: Sequence[ActivationRef], others: Sequence[ActivationRef]) -> li
 
 def _instance(database: Database, servers: DatabaseServers, instance: Instance) -> list[Finding]:
     where = f"instance {instance.name}"
+    with database.transaction() as session:
+        before = spares.known(session, instance.id)
     try:
         there = set(servers.server(instance).inventory())
     except (TemporaryError, PermanentError) as error:
@@ -107,28 +110,49 @@ def _instance(database: Database, servers: DatabaseServers, instance: Instance) 
     with database.transaction() as session:
         known = shown.databases_on(session, instance.id)
         checked = checks.under_way(session)
+        spare = spares.known(session, instance.id)
     orphans = [
         Finding(
             "orphan",
             where,
-            workspace,
-            "something of it exists here, and no workspace row explains it",
-            differs=Kind.DATABASE,
-            database_of=workspace,
+            found,
+            "a spare database exists here, and no row explains it"
+            if ids.is_spare(found)
+            else "something of it exists here, and no workspace row explains it",
+            differs=SpareKind.UNEXPLAINED if ids.is_spare(found) else Kind.DATABASE,
+            database_of=found,
             instance=instance,
         )
-        for workspace in sorted(there - set(known) - checked)
+        for found in sorted(there - set(known) - set(spare) - checked)
     ]
-    return orphans + [
+    lost = [
         Finding(
             "missing",
             where,
-            workspace,
-            "its database was complete once, and nothing of it is here",
-            differs=Kind.LOST_DATABASE,
-            database_of=workspace,
+            found,
+            "a spare database was ready, and nothing of it is here",
+            differs=SpareKind.LOST,
+            database_of=found,
             instance=instance,
         )
-        for workspace, ready in sorted(known.items())
-        if ready and workspace not in there
+        for found, ready in sorted(spare.items())
+        # Ready all the while: one that was made or handed out meanwhile is not missing.
+        if ready and before.get(found) and found not in there
     ]
+    return (
+        orphans
+        + lost
+        + [
+            Finding(
+                "missing",
+                where,
+                workspace,
+                "its database was complete once, and nothing of it is here",
+                differs=Kind.LOST_DATABASE,
+                database_of=workspace,
+                instance=instance,
+            )
+            for workspace, ready in sorted(known.items())
+            if ready and workspace not in there
+        ]
+    )

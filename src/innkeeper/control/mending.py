@@ -14,11 +14,11 @@ import structlog
 from innkeeper.control.drift import Finding
 from innkeeper.control.workspaces import make_due
 from innkeeper.model import drift
-from innkeeper.model.drift import Act
+from innkeeper.model.drift import Act, SpareKind
 from innkeeper.model.errors import InnkeeperError
 from innkeeper.model.workspace import ActivationRef, TenantDatabase, Workspace
 from innkeeper.ports import DatabaseServers, Runtimes
-from innkeeper.store import activations, audit, leases
+from innkeeper.store import activations, audit, leases, spares
 from innkeeper.store.session import Database
 
 log = structlog.get_logger()
@@ -70,6 +70,8 @@ def _one(tools: Tools, finding: Finding) -> Mended:
     kind, workspace_id = finding.differs, finding.workspace_id
     if kind is None or workspace_id is None:
         return Mended(finding, "left", "nobody knows what is there: see why it cannot be read")
+    if isinstance(kind, SpareKind):
+        return _spare(tools, finding, kind, workspace_id)
     with tools.database.transaction() as session:
         workspace, busy = leases.look(session, workspace_id)
         row = None if finding.ref is None else activations.get(session, finding.ref)
@@ -92,6 +94,23 @@ def _one(tools: Tools, finding: Finding) -> Mended:
     finally:
         with tools.database.transaction() as session:
             leases.let_go(session, held)
+
+
+def _spare(tools: Tools, finding: Finding, kind: SpareKind, spare_id: str) -> Mended:
+    """Only its row is touched here; what there is of it a worker drops, behind a fence."""
+    if finding.instance is None:
+        raise AssertionError("a spare is on an instance")
+    verdict = drift.judge_spare(kind)
+    with tools.database.transaction() as session:
+        if verdict.act is Act.ADOPT:
+            done = spares.adopt(session, spare_id=spare_id, instance_id=finding.instance.id)
+        else:
+            done = spares.forget(session, spare_id)
+        if not done:
+            return Mended(finding, "left", "a worker is busy with spare databases there: look again in a moment")
+        detail = {"what": finding.what, "where": finding.where, "did": verdict.act.value}
+        audit.append(session, actor=tools.actor, action="drift.fix", target=spare_id, detail=detail)
+    return Mended(finding, "mended", verdict.why)
 
 
 def _remove(tools: Tools, finding: Finding, ref: ActivationRef | None, why: str) -> Mended:

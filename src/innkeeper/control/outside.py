@@ -16,7 +16,7 @@ from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.observed import HealthAnswer
 from innkeeper.model.workspace import Activation, Address, Cluster, Instance, TenantDatabase, Workspace
 from innkeeper.ports import ActivationSpec, DatabaseServer, Runtime, Runtimes
-from innkeeper.store import apps, clusters, instances, secrets
+from innkeeper.store import apps, clusters, instances, secrets, spares
 from innkeeper.store.session import Session
 
 
@@ -83,8 +83,11 @@ class Outside:
         return TenantDatabase.of(self.workspace.id, connections=self.workspace.connections, extensions=app.extensions)
 
     def create_database(self) -> None:
-        """Roles and database, hardened."""
-        self.server.ensure_database(self.database, fence=self.workspace.fence)
+        """Roles and database, hardened; of the spare that it was given, if there is one."""
+        with self.house.database.autocommit() as session:
+            given = spares.given(session, self.workspace.id)
+        spare = None if given is None else TenantDatabase.of(given, connections=0)
+        self.server.ensure_database(self.database, fence=self.workspace.fence, spare=spare)
 
     def close_login(self) -> None:
         """No login, no session."""

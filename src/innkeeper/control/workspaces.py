@@ -18,7 +18,19 @@ from innkeeper.model.moment import Moment
 from innkeeper.model.placement import Candidate, Load, Runnable
 from innkeeper.model.workspace import Activation, ActivationRef, Cluster, Operation, State, Workspace
 from innkeeper.ports import SecretBox
-from innkeeper.store import activations, apps, audit, clock, clusters, customers, instances, operations, routes, secrets
+from innkeeper.store import (
+    activations,
+    apps,
+    audit,
+    clock,
+    clusters,
+    customers,
+    instances,
+    operations,
+    routes,
+    secrets,
+    spares,
+)
 from innkeeper.store import workspaces as store
 from innkeeper.store.session import Later, Session, notify, pipeline
 
@@ -97,7 +109,9 @@ def create(
         requested_by=actor,
         detail={"slug": slug},
     )
-    operations.event(session, operation_id, step="reserved", message=f"A place on instance {instance.name} is reserved")
+    spare = spares.give(session, instance_id=instance.id, workspace_id=workspace_id)
+    place = "A place" if spare is None else "A spare database"
+    operations.event(session, operation_id, step="reserved", message=f"{place} on instance {instance.name} is reserved")
     audit.append(
         session,
         actor=actor,

@@ -11,6 +11,9 @@
 | an activation that is not there | active, at rest | ready                | looked at: it is started again      |
 | a database on an instance       | purged          |                      | dropped                             |
 | a database on an instance       | there           |                      | left: it may be the only copy       |
+
+Spare databases have no workspace, and there are never anybody's data under their names (model/spares.py): one that no
+row explains is dropped; the row of one that is not there goes, and another is made.
 """
 
 from dataclasses import dataclass
@@ -28,6 +31,13 @@ class Kind(StrEnum):
     LOST_DATABASE = "lost-database"
 
 
+class SpareKind(StrEnum):
+    """What differs of spare databases."""
+
+    UNEXPLAINED = "spare"
+    LOST = "lost-spare"
+
+
 class Act(StrEnum):
     """What mends it."""
 
@@ -35,6 +45,8 @@ class Act(StrEnum):
     REMOVE = "remove"
     LOOK = "look"
     DROP = "drop"
+    ADOPT = "adopt"
+    FORGET = "forget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +80,10 @@ def judge(*, kind: Kind, workspace: Workspace | None, busy: bool, phase: str | N
             return Verdict(Act.DROP, f"workspace {workspace.slug} was purged: database and roles are dropped")
         case Kind.DATABASE:
             return Verdict(Act.LEAVE, f"workspace {workspace.slug} is not purged: this may be a copy to keep")
+
+
+def judge_spare(kind: SpareKind) -> Verdict:
+    """Whatever works on it: no act of these takes anything from anybody."""
+    if kind is SpareKind.UNEXPLAINED:
+        return Verdict(Act.ADOPT, "a spare database holds nothing: a worker drops it")
+    return Verdict(Act.FORGET, "a spare database holds nothing: its row is gone, and a worker makes another")

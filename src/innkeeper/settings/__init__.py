@@ -68,6 +68,10 @@ class PublicSettings:
     movable: bool = False
 
 
+MOST_SPARES = 100
+"""Spare databases of an instance at most: each is 8 MB of its disk, and made one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class HouseSettings:
     """What the control layer needs beside the state database.
@@ -79,7 +83,8 @@ class HouseSettings:
     ``audit_anchor_file``: where a worker keeps heads of the audit chain beside its log, outside the database.
     In a cluster, only gateways, workers and the admin API in ``system_namespace`` reach a workspace; stop marks are
     kept in ``fences_namespace`` (None: there, too). ``trial_image``: what isolation is tried with, any image with a
-    python3; None: it is not.
+    python3; None: it is not. ``spare_databases``: empty ones that a worker keeps on each open instance, so that a
+    sign-up does not wait for one to be made; two, for sign-ups come one by one, and another is there within seconds.
     """
 
     key_file: Path
@@ -93,6 +98,7 @@ class HouseSettings:
     system_namespace: str = "innkeeper"
     fences_namespace: str | None = None
     trial_image: str | None = None
+    spare_databases: int = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from innkeeper.logs.redaction import Secret
 from innkeeper.model.domain import Domain
 from innkeeper.model.errors import InvalidInput
 from innkeeper.settings import (
+    MOST_SPARES,
     GatewayProcessSettings,
     HouseSettings,
     IdentitySettings,
@@ -79,6 +80,7 @@ class _Environment(BaseSettings):
     system_namespace: str | None = None
     fences_namespace: str | None = None
     trial_image: str | None = None
+    spare_databases: int = Field(default=2, ge=0, le=MOST_SPARES)
     gateway_directory: Path = Path("/var/lib/innkeeper/gateway")
     gateway_id: str | None = None
     gateway_listen: str = "0.0.0.0:8080"
@@ -188,6 +190,7 @@ class Environment:
             system_namespace=every.system_namespace or _own_namespace(),
             fences_namespace=every.fences_namespace,
             trial_image=every.trial_image,
+            spare_databases=every.spare_databases,
         )
 
     @property

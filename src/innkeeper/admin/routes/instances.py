@@ -10,6 +10,7 @@ from innkeeper.control import instances as verbs
 from innkeeper.model.token import Scope
 from innkeeper.model.workspace import Instance
 from innkeeper.store import instances as store
+from innkeeper.store import spares
 from innkeeper.store.session import Session
 
 router = routing.router("instances")
@@ -71,7 +72,7 @@ def uncordon_instance(call: TheCall, instance: str) -> Response:
 
 def _shown(session: Session, row: Instance) -> views.Json:
     databases, connections = store.reserved(session, row.id)
-    return views.instance(row, databases=databases, connections=connections)
+    return views.instance(row, databases=databases, connections=connections, spares=spares.ready(session, row.id))
 
 
 routing.add(router, "POST", "/instances", add_instance, scope=Scope.ADMIN, answer=s.Instance, status=201)
