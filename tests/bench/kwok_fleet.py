@@ -17,7 +17,9 @@ from row11_objects import OBJECTS
 from innkeeper.adapters.kubernetes.api import Api
 from innkeeper.adapters.kubernetes.names import KINDS
 from innkeeper.control.values import activation_values
+from innkeeper.model import backoff
 from innkeeper.model.app import App
+from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import ActivationRef, Address, TenantDatabase
 from innkeeper.ports import ActivationSpec
 from innkeeper.store import activations, operations, routes
@@ -59,7 +61,7 @@ class Fleet:
             refs |= self._reserve(range(begin, min(begin + BATCH, size)))
         specs = [self._spec(ref, slug) for ref, slug in refs.items()]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            took = timed(lambda: list(pool.map(self.plane.runtime.start, specs)))
+            took = timed(lambda: list(pool.map(self._start, specs)))
         rate = len(specs) * OBJECTS / took
         self.say(f"{len(specs)} activations written in {took:.0f} s, {rate:.0f} objects/s; waiting for pods")
         addresses = eventually(lambda: self._addresses(refs), timeout=1200, poll=2.0)
@@ -102,6 +104,18 @@ class Fleet:
                 )
                 made[h.workspaces.find(session, slug).activation] = slug
         return made
+
+    def _start(self, spec: ActivationSpec) -> None:
+        """As a reconciler does it: a server that is busy for a moment is asked again."""
+        for left in reversed(range(backoff.GIVE_UP_AFTER)):
+            try:
+                self.plane.runtime.start(spec)
+            except TemporaryError as error:
+                if not left:
+                    raise
+                self.say(f"{error}; asked again")
+            else:
+                return
 
     def _awake(self, addresses: Sequence[tuple[ActivationRef, Address]]) -> None:
         with self.plane.house.database.transaction() as session:
