@@ -77,6 +77,23 @@ class Product:
     def has_miniflux(self) -> bool:
         return (_MINIFLUX / "miniflux").exists()
 
+    @contextmanager
+    def without_spares(self) -> Generator[None]:
+        """No spare database is there or made: what is measured is cold."""
+        self._spares(0)
+        try:
+            yield
+        finally:
+            self._spares(None)
+
+    def _spares(self, wanted: int | None) -> None:
+        """The data stay; None: as many as everywhere."""
+        self.stack.stop()
+        self.stack.options = () if wanted is None else ("--spares", str(wanted))
+        self.stack.start()
+        if wanted == 0:
+            eventually(lambda: self.rows("SELECT count(*) FROM spares") == [(0,)], timeout=60, poll=0.1)
+
     def app(self, name: str) -> str:
         """Registered, if it was not."""
         if name not in self._apps:

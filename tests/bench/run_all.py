@@ -6,6 +6,7 @@ from collections.abc import Callable
 import footprint
 import kwok_scale
 import row1_cold_provision
+import row2_spare
 import row3_provision_rate
 import row4_sweep_scale
 import row6_activity_tracking
@@ -19,6 +20,7 @@ from harness import Bench, Row, run
 ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "footprint": footprint.measure,  # first: nothing was done yet
     "8": row8_wake.measure,
+    "2": row2_spare.measure,
     "1": row1_cold_provision.measure,
     "9": row9_api_reads.measure,
     "3": row3_provision_rate.measure,  # last of those on the product: it leaves many workspaces
