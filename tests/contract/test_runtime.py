@@ -357,6 +357,7 @@ def test_who_ends_when_asked_may_finish(bench: Bench):
 
 def test_what_runs_is_not_removed(bench: Bench):
     bench.runtime.start(bench.spec(bench.first, bench.app(SERVER)))
+    running(bench.runtime, bench.first)  # a cluster takes a moment to have a pod, and until then nothing runs
     assert not bench.runtime.remove(bench.first)
     running(bench.runtime, bench.first)
 

@@ -32,6 +32,14 @@ def whole(house: House, tmp_path: Path) -> Iterator[Admin]:
         yield admin
 
 
+@pytest.fixture(autouse=True)
+def no_spares_of_others(house: House, pool_instance: Instance) -> None:
+    """The instance is every test's, and a spare that no row explains is mended by whoever finds it."""
+    server = house.servers.server(pool_instance)
+    for left in filter(ids.is_spare, server.inventory()):
+        server.drop_database(TenantDatabase.of(left, connections=0), fence=2**40)
+
+
 @pytest.fixture
 def inn_whole(whole: Admin) -> Iterator[Run]:
     with serving(whole.app, ending=whole.app.state.streams.close) as url:
