@@ -37,7 +37,7 @@ LARGE = ("kwok",)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="all of them in about a minute, with fewer pairs")
+    parser.add_argument("--quick", action="store_true", help="all of them in about three minutes, with fewer pairs")
     parser.add_argument("--scale", action="store_true", help="row 4 with 1,000,000 workspaces, kwok with 3,000")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     arguments = parser.parse_args()
