@@ -102,9 +102,10 @@ def passed(pid: int, identity: str) -> bool:
 
 def reap(pid: int) -> int | None:
     """Exit code (or minus the signal) of an ended child of this process, so that no zombie stays; None if unknown."""
-    if pid not in _children:
+    found = _children.get(pid)  # once: another thread may reap it meanwhile
+    if found is None:
         return None
-    code = _children[pid][0].poll()
+    code = found[0].poll()
     if code is not None:
         _children.pop(pid, None)
     return code
