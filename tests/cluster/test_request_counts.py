@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from innkeeper.adapters.kubernetes import pods as watch
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
 from support.activations import spec
@@ -139,6 +140,24 @@ def test_what_is_awake_is_asked_for_nothing(pods, proxy, ref):
     # The control: what is not there is asked for, so this would be seen.
     assert runtime.observe(replace(ref, generation=2)).life is Life.ABSENT
     assert asked(proxy)["GET namespaces"] == 1
+
+
+def test_that_a_watch_is_opened_anew_is_word_enough(pods, proxy, ref, monkeypatch):
+    """Bookmarks come once a minute, and none right after it was: each time all that is awake would be asked for."""
+    monkeypatch.setattr(watch, "_WATCH", (1, 1))
+    monkeypatch.setattr(watch, "SILENCE", 8.0)
+    runtime = pods.runtime(access=proxy.access)
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+    eventually(lambda: awake(runtime, ref), timeout=120)
+    asked(proxy)
+
+    def opened() -> bool:
+        runtime.maintain()
+        assert awake(runtime, ref)
+        return sum("watch=true" in line for line in proxy.asked) > 3 * watch.SILENCE
+
+    eventually(opened, timeout=120)
+    assert asked(proxy) == {}
 
 
 def test_a_worker_that_begins_does_not_ask_for_each_that_is_awake(pods, proxy, ref):

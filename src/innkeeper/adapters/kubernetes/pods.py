@@ -24,13 +24,14 @@ from innkeeper.model.errors import InnkeeperError
 log = structlog.get_logger()
 
 SILENCE = 100.0
-"""Seconds. The server sends a bookmark every minute or so; a watch that says nothing for longer is dead."""
+"""Seconds. The server sends a bookmark every minute or so, and the first a minute after a watch was opened; one that says
+nothing for longer is dead."""
 
 RELIST = 600.0
 """Seconds after which everything is listed anew: what a watch may have missed is mended then."""
 
-FIRST = 10.0
-"""Seconds that the first list is waited for."""
+PATIENCE = 10.0
+"""Seconds that a list is waited for where nothing is known, or nothing that is new enough."""
 
 _WATCH = (240, 300)
 """Seconds the server is asked to keep a watch open: not all workers come back at once."""
@@ -59,7 +60,7 @@ class PodWatch:
         self._forgotten: dict[str, float] = {}
         self._last: OrderedDict[str, Manifest] = OrderedDict()
         self._heard_at: float | None = None
-        self._first_by: float | None = None
+        self._known_by: float | None = None
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._stream: urllib3.BaseHTTPResponse | None = None
@@ -68,7 +69,7 @@ class PodWatch:
         """What is known, oldest first; nothing when it may be too old. Starts the watch at the first call."""
         with self._changed:
             self._begin()
-            if self._heard_at is None or time.monotonic() - self._heard_at > SILENCE:
+            if not self._is_known():
                 return []
             return by_age(self._pods.get(namespace, {}).values())
 
@@ -83,18 +84,20 @@ class PodWatch:
         with self._changed:
             return self._last.get(uid)
 
-    def await_first(self) -> None:
-        """Until all pods were listed once: whoever looks at thousands would ask for each of them before.
+    def await_known(self) -> None:
+        """Until all pods were listed, and heard of lately: whoever looks at thousands would ask for each of them before.
 
-        Only so long after the first call: a cluster that does not answer must not keep the others waiting for ever.
+        Only so long each time: a cluster that does not answer must not keep the others waiting for ever.
         """
         with self._changed:
             self._begin()
-            self._first_by = self._first_by or time.monotonic() + FIRST
+            self._known_by = self._known_by or time.monotonic() + PATIENCE
             while (
-                self._heard_at is None and not self._closed.is_set() and (left := self._first_by - time.monotonic()) > 0
+                not self._is_known() and not self._closed.is_set() and (left := self._known_by - time.monotonic()) > 0
             ):
                 self._changed.wait(left)
+            if self._is_known():
+                self._known_by = None
 
     def wait(self, seconds: float) -> None:
         """Until something changed, or that long."""
@@ -166,6 +169,7 @@ class PodWatch:
         with self._api.stream(ALL_PODS, silence=SILENCE, **query) as answer:
             with self._changed:
                 self._stream = answer
+                self._heard()  # it goes on from there; its first bookmark takes a minute
             try:
                 rest = b""
                 for chunk in answer.stream(65536):
@@ -198,6 +202,9 @@ class PodWatch:
                     self._pods.pop(metadata["namespace"], None)
             self._heard()
         return metadata["resourceVersion"]
+
+    def _is_known(self) -> bool:
+        return self._heard_at is not None and time.monotonic() - self._heard_at <= SILENCE
 
     def _heard(self) -> None:
         self._heard_at = time.monotonic()

@@ -178,7 +178,7 @@ class KubernetesRuntime:
 
     def maintain(self) -> None:
         """Now and then: clear what a dead worker's start left behind, and forget old stop marks."""
-        self._watch.await_first()
+        self._watch.await_known()
         self._housekeeping.tick()
 
     def inventory(self) -> Sequence[ActivationRef]:
