@@ -24,8 +24,7 @@ from innkeeper.model.errors import InnkeeperError
 log = structlog.get_logger()
 
 SILENCE = 100.0
-"""Seconds. The server sends a bookmark every minute or so, and the first a minute after a watch was opened; one that says
-nothing for longer is dead."""
+"""Seconds. The server sends a bookmark every minute or so; a watch that says nothing for longer is dead."""
 
 RELIST = 600.0
 """Seconds after which everything is listed anew: what a watch may have missed is mended then."""
@@ -85,7 +84,7 @@ class PodWatch:
             return self._last.get(uid)
 
     def await_known(self) -> None:
-        """Until all pods were listed, and heard of lately: whoever looks at thousands would ask for each of them before.
+        """Until all pods were listed and were heard of lately: whoever looks at thousands would ask for each before.
 
         Only so long each time: a cluster that does not answer must not keep the others waiting for ever.
         """
