@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -9,8 +10,9 @@ import pytest
 from psycopg import sql
 
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
-from innkeeper.adapters.postgres import PostgresServer, hardening
+from innkeeper.adapters.postgres import PostgresServer, hardening, journal
 from innkeeper.adapters.postgres import server as server_module
+from innkeeper.adapters.postgres.errors import DRIFT
 from innkeeper.model import ids
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import TenantDatabase
@@ -122,6 +124,30 @@ def test_a_spare_that_is_not_as_it_should_be_is_left_and_the_database_made_anew(
     assert number(admin, spare) == before
     assert number(admin, database) not in (before, None)
     server.open_login(database, Login(database).verifier, fence=1)
+
+
+def test_nobody_waits_for_who_looks_into_a_spare(
+    pg_server: EmbeddedPostgres, admin: Admin, database: TenantDatabase, spare: TenantDatabase
+):
+    """RENAME would, for five seconds."""
+    admin.execute(journal.enter(database, 1))
+    may_take = hardening.may_take(database, spare)
+    admin.execute(may_take)  # the control
+    with psycopg.connect(pg_server.dsn(spare.name)):
+        with pytest.raises(psycopg.Error) as refused:
+            admin.execute(may_take)
+        assert refused.value.sqlstate == DRIFT
+
+
+def test_what_an_instance_lacks_is_said_before_a_spare_is_taken(
+    server: PostgresServer, database: TenantDatabase, spare: TenantDatabase
+):
+    before = server.observe(spare)
+    with pytest.raises(PermanentError) as refused:
+        server.ensure_database(replace(database, extensions=("no_such",)), fence=1, spare=spare)
+    assert refused.value.reason == "extension-refused"
+    assert server.observe(spare) == before
+    assert server.observe(database).absent
 
 
 def test_a_spare_is_taken_whole_or_not_at_all(

@@ -83,43 +83,35 @@ def test_without_a_spare_it_is_made_as_ever(house: House, customer: Customer, ga
 
 
 def naive(session: Session, *, instance_id: str, workspace_id: str) -> str | None:
-    """Looks, and then takes: what two do at once who do not lock."""
+    """Looks, and then would take: what two do at once who do not lock."""
     row = session.execute("SELECT id FROM spares WHERE state = 'ready' ORDER BY created_real_at LIMIT 1").fetchone()
-    meet.wait()
-    if row is None:
-        return None
-    session.execute("UPDATE spares SET state = 'given', workspace_id = %s WHERE id = %s", (workspace_id, row["id"]))
-    return row["id"]
-
-
-meet = threading.Barrier(2)
+    return None if row is None else row["id"]
 
 
 @pytest.mark.parametrize(("give", "twice"), [(naive, True), (spares.give, False)])
 def test_two_sign_ups_at_once_get_two(
     house: House, customer: Customer, give: Callable[..., str | None], *, twice: bool
 ):
-    """The control looks before it takes, and gives the same spare to both."""
-    for number in range(4):
-        h.create(house, f"acme-{number}", customer)
-    slugs = [h.read(house, f"acme-{number}").id for number in range(4)]
+    """The second asks while the first has not committed, and waits for nobody; the control gives it the same spare."""
+    for slug in ("first", "second", "third"):
+        h.create(house, slug, customer)
     execute(
         house,
         "INSERT INTO spares (id, instance_id, state, revision, fence)"
-        " SELECT 'sparetest' || n, 'ins-1', 'ready', 1, 1 FROM generate_series(1, 3) n",
+        " SELECT 'sparetest' || n, 'ins-1', 'ready', 1, 1 FROM generate_series(1, 2) n",
     )
 
-    def sign_up(workspace_id: str) -> str | None:
-        with house.database.transaction() as session:
-            return give(session, instance_id="ins-1", workspace_id=workspace_id)
+    def sign_up(session: Session, slug: str) -> str | None:
+        session.execute("SET LOCAL lock_timeout = '1s'")  # who waited would be told
+        return give(session, instance_id="ins-1", workspace_id=h.read(house, slug).id)
 
-    with ThreadPoolExecutor(2) as pool:
-        first = [*pool.map(sign_up, slugs[:2])]
-        second = [*pool.map(sign_up, slugs[2:])]
-    got = [one for one in first + second if one is not None]
-    assert (len(set(got)) < len(got)) is twice
+    with house.database.transaction() as one, house.database.transaction() as other:
+        got = [sign_up(one, "first"), sign_up(other, "second")]
+    assert None not in got
+    assert (len(set(got)) == 1) is twice
     if not twice:
-        assert len(got) == 3, "three were there, and the fourth got none"
+        with house.database.transaction() as session:
+            assert sign_up(session, "third") is None
     execute(house, "DELETE FROM spares")
 
 
@@ -205,7 +197,20 @@ def test_one_that_an_older_version_made_is_replaced_and_not_handed_out(house: Ho
     assert states(house) == ["ready"]
 
 
-def test_nothing_is_made_or_dropped_while_a_workspace_rises(house: House, customer: Customer, gateway: TableGateway):
+def test_one_that_takes_long_to_start_keeps_no_spares_waiting(house: House, customer: Customer):
+    h.create(house, "acme", customer)
+    execute(
+        house,
+        "UPDATE workspaces SET database_ready = true, lease_owner = 'w', lease_until_real_at = clock_timestamp()"
+        " + interval '1 hour'",
+    )
+    control.tend(house, wanted=1)
+    assert states(house) == ["ready"]
+
+
+def test_nothing_is_made_or_dropped_while_a_workspace_waits_for_its_database(
+    house: House, customer: Customer, gateway: TableGateway
+):
     h.create(house, "acme", customer)
     control.tend(house, wanted=1)
     assert states(house) == []

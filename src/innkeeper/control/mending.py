@@ -107,7 +107,7 @@ def _spare(tools: Tools, finding: Finding, kind: SpareKind, spare_id: str) -> Me
         else:
             done = spares.forget(session, spare_id)
         if not done:
-            return Mended(finding, "left", "a worker is busy with spare databases there: look again in a moment")
+            return Mended(finding, "left", "a worker has seen to it meanwhile: look again in a moment")
         detail = {"what": finding.what, "where": finding.where, "did": verdict.act.value}
         audit.append(session, actor=tools.actor, action="drift.fix", target=spare_id, detail=detail)
     return Mended(finding, "mended", verdict.why)

@@ -2,8 +2,8 @@
 
 Any number of workers may: who decides for an instance does so alone, and one spare of it at a time is made or dropped,
 behind a fence. Each is made and dropped by the same calls as a workspace's database, so whoever dies is followed by one
-who goes on from the row. Nothing is begun on an instance while a workspace on it rises. The workspace's row is where a
-spare is handed out (workspaces.py), its step create-database where it is taken (outside.py).
+who goes on from the row. Nothing is begun on an instance while a workspace waits for its database there. The
+transaction that creates a workspace hands a spare out (workspaces.py), its step create-database takes it (outside.py).
 """
 
 from collections.abc import Callable

@@ -64,9 +64,12 @@ def of(session: Session, instance_id: str) -> list[Spare]:
 
 
 def awaited(session: Session, instance_id: str) -> bool:
-    """Whether somebody waits for that instance: a workspace on it rises, or could if a worker were free."""
+    """Whether a workspace waits for its database there, or would if a worker were free.
+
+    Not for all that rise: one whose application takes minutes to start would keep the instance's spares as they are.
+    """
     row = session.execute(
-        "SELECT EXISTS (SELECT FROM workspaces WHERE instance_id = %s AND state IN ('provisioning', 'waking')"
+        "SELECT EXISTS (SELECT FROM workspaces WHERE instance_id = %s AND state = 'provisioning' AND NOT database_ready"
         " AND (lease_until_real_at > clock_timestamp() OR due_real_at <= clock_timestamp())) AS awaited",
         (instance_id,),
     ).fetchone()
@@ -117,12 +120,12 @@ def fail(session: Session, spare: Spare, *, state: SpareState, due_in: float) ->
 
 
 def adopt(session: Session, *, spare_id: str, instance_id: str) -> bool:
-    """One that has no row gets one, to be dropped. False: one is made or dropped there just now, or it has a row.
+    """One that has no row gets one, as of no revision: it is dropped in its turn. False: it has a row.
 
     Its fence is beyond all that ever worked on it.
     """
     query = (
-        "INSERT INTO spares (id, instance_id, state, revision, fence) VALUES (%s, %s, 'dropping', 0, 1000000)"
+        "INSERT INTO spares (id, instance_id, state, revision, fence) VALUES (%s, %s, 'ready', 0, 1000000)"
         " ON CONFLICT DO NOTHING RETURNING id"
     )
     return session.execute(query, (spare_id, instance_id)).fetchone() is not None

@@ -65,6 +65,7 @@ def take(connection: Connection[TupleRow], database: TenantDatabase, spare: Tena
 
     This waits for the disk: a database that is said to be there is there after a crash.
     """
+    _check_extensions(connection, database)
     renames = [
         sql.SQL("ALTER {} {} RENAME TO {}").format(kind, sql.Identifier(before), sql.Identifier(after))
         for kind, before, after in (
@@ -83,7 +84,7 @@ def take(connection: Connection[TupleRow], database: TenantDatabase, spare: Tena
             journal.taken(spare),
         )
     except psycopg.errors.ObjectInUse:
-        return False  # somebody looks into it by hand
+        return False  # somebody has connected to it in this moment
     except psycopg.Error as error:
         if error.sqlstate != DRIFT:
             raise

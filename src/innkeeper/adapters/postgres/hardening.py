@@ -75,12 +75,17 @@ def inside_tenant(database: TenantDatabase) -> list[sql.Composable]:
 
 
 def may_take(database: TenantDatabase, spare: TenantDatabase) -> sql.Composed:
-    """Raises ``DRIFT`` unless the spare is whole, nobody works on it, and nothing of the database is there yet."""
+    """Raises ``DRIFT`` unless the spare is whole, nobody works on it, and nothing of the database is there yet.
+
+    Nor is anybody connected to it: RENAME waits five seconds for who is, and the sign-up with it.
+    """
     return sql.SQL("""
         SELECT innkeeper.must_be(
           (SELECT intent = 'ready' AND hardening = {version} FROM innkeeper.tenants WHERE workspace_id = {spare})
           AND (SELECT intent = 'none' FROM innkeeper.tenants WHERE workspace_id = {ws})
           AND EXISTS (SELECT FROM pg_database WHERE datname = {name} AND datconnlimit = -1)
+          AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = {name}
+            AND backend_type IS DISTINCT FROM 'autovacuum worker')
           AND (SELECT count(*) = 2 AND bool_and(NOT rolcanlogin) FROM pg_roles WHERE rolname IN ({role}, {owner}))
           AND pg_try_advisory_xact_lock(innkeeper.lock_key({spare})), 'spare')
     """).format(
