@@ -164,11 +164,10 @@ class Worker:
     def _react(self, channels: set[str], awaited: Sequence[str]) -> None:
         if "wake" in channels:
             self.wake([] if "" in awaited else list(dict.fromkeys(awaited)))
-        nudged = False
         if "gateway" in channels:
             with self.house.database.autocommit() as session:
-                nudged = leases.nudge_deactivating(session)
-        if nudged or "due" in channels:  # what a wake began and left is announced as due
+                leases.nudge_deactivating(session)
+        if "due" in channels:  # what was nudged, or a wake began and left, is announced so
             self.dispatch()
 
     def _renew(self) -> None:

@@ -73,10 +73,16 @@ def test_one_thread_goes_through_all_that_is_due_without_a_tick(house: House, cu
     for slug in slugs:
         h.create(house, slug, customer)
     worker = Worker(house, WorkerSettings(threads=1))
-    worker.dispatch()
-    eventually(lambda: all(h.state_of(house, slug) == "active" for slug in slugs), describe=lambda: h.describe(house))
-    worker.stop()
-    worker._threads.shutdown()
+
+    def awake() -> bool:
+        return all(h.state_of(house, slug) == "active" for slug in slugs)
+
+    try:
+        worker.dispatch()
+        eventually(awake, timeout=60, describe=lambda: h.describe(house))
+    finally:
+        worker.stop()
+        worker._threads.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,21 @@ def test_what_a_claim_leaves_due_is_announced(
             notify(session, "due", "the last")
         heard = [notice.payload for notice in listener.notifies(timeout=10, stop_after=1 + announced)]
     assert heard == [""] * announced + ["the last"]
+
+
+def test_what_a_gateway_said_is_announced_to_all_workers(house: House, customer: Customer):
+    h.create(house, "acme", customer)
+    with house.database.transaction() as session:
+        session.execute(
+            "UPDATE workspaces SET state = 'deactivating', due_real_at = clock_timestamp() + interval '1 h'"
+        )
+    with house.database.listen(["due"]) as listener:
+        for _ in range(2):  # the second time there is nothing left to say
+            with house.database.autocommit() as session:
+                leases.nudge_deactivating(session)
+        with house.database.transaction() as session:
+            notify(session, "due", "the last")
+        assert [notice.payload for notice in listener.notifies(timeout=10, stop_after=2)] == ["", "the last"]
 
 
 def asleep_and_awaited(house: House) -> None:

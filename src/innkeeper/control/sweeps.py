@@ -81,7 +81,7 @@ def lift_refusals(house: House) -> None:
 
 def remove_the_ended(house: House) -> None:
     """Give back what ended activations hold, once every gateway has acknowledged that their address is gone."""
-    with house.database.autocommit() as session:
+    with house.database.transaction() as session:
         due = [
             placed
             for placed in activations.take_due(session, limit=BATCH)

@@ -124,14 +124,15 @@ def release(session: Session, workspace: Workspace, *, due_in: float | None) -> 
     )
 
 
-def nudge_deactivating(session: Session) -> bool:
-    """A gateway acknowledged or drained something: look at sleeping workspaces again now. Whether there are any."""
-    nudged = session.execute(
-        "UPDATE workspaces SET due_real_at = clock_timestamp() WHERE id = ANY (ARRAY("
-        " SELECT id FROM workspaces WHERE state = 'deactivating' AND due_real_at > clock_timestamp() AND attempts = 0"
-        " FOR NO KEY UPDATE SKIP LOCKED))"
+def nudge_deactivating(session: Session) -> None:
+    """A gateway acknowledged or drained something: what falls asleep is due now, which is announced."""
+    session.execute(
+        "WITH nudged AS ("
+        " UPDATE workspaces SET due_real_at = clock_timestamp() WHERE id = ANY (ARRAY("
+        "  SELECT id FROM workspaces WHERE state = 'deactivating' AND due_real_at > clock_timestamp() AND attempts = 0"
+        "  FOR NO KEY UPDATE SKIP LOCKED)) RETURNING 1)"
+        " SELECT pg_notify('due', '') WHERE EXISTS (SELECT FROM nudged)"
     )
-    return nudged.rowcount > 0
 
 
 def seconds_to_next(session: Session) -> float | None:

@@ -128,7 +128,7 @@ class Database:
 
     @contextmanager
     def autocommit(self) -> Generator[Session]:
-        """For a single statement: it is a transaction by itself, without the two further round trips of one of ours."""
+        """For a single statement, or several looks: each stands alone, without the two round trips of a transaction."""
         self._pool.open()
         try:
             with self._pool.connection() as session, named_errors():
