@@ -21,6 +21,16 @@ from support.state import Dsns
 from support.table_gateway import TableGateway
 
 
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whoever looks at the cluster in any way does so while nobody stops a component of it."""
+    if "cluster" not in request.fixturenames or "cluster_alone" in request.fixturenames:
+        yield
+        return
+    with request.getfixturevalue("cluster").turns.together():
+        yield
+
+
 @pytest.fixture
 def row(pods: Pods) -> Cluster:
     """The cluster's, by which any worker finds it."""
