@@ -106,6 +106,23 @@ def test_the_relay_gets_none_otherwise(relay: tuple[int, Taking], stranger: Path
     assert taking.taken == 0
 
 
+def test_a_file_that_is_spoilt_later_stops_no_sign_in_and_keeps_mail_waiting(
+    private: Authority, relay: tuple[int, Taking]
+):
+    port, taking = relay
+    with running_issuer(private.server) as issuer:
+        known = provider(issuer.url, private.certificates)
+        mailer = MailRelay(f"smtp://localhost:{port}", sender=SENDER, trusted=private.certificates)
+        private.certificates.write_text("spoilt\n")
+        try:
+            assert known.begin(redirect_uri=REDIRECT).url.startswith(f"{issuer.url}/authorize?")
+        finally:
+            known.close()
+    with pytest.raises(TemporaryError, match=r"is not asked: the trusted certificates' file .* holds no certificate"):
+        mailer.send(MAIL)
+    assert taking.taken == 0
+
+
 def test_a_private_authority_takes_no_public_one_away(private: Authority):
     alone, both = client_context(None), client_context(private.certificates)
     assert both.cert_store_stats()["x509_ca"] == alone.cert_store_stats()["x509_ca"] + 1

@@ -60,6 +60,8 @@ class MailRelay:
                     )
                 options = ["SMTPUTF8", "BODY=8BITMIME"] if policy is SMTPUTF8 else []
                 relay.sendmail(parseaddr(self._sender)[1], [mail.to], message, options)
+        except InvalidInput as error:  # the file was whole when the process began
+            raise self._later(f"is not asked: {error}") from error
         except smtplib.SMTPRecipientsRefused as error:
             code, said = next(iter(error.recipients.values()))
             if code >= _LASTING:

@@ -23,7 +23,7 @@ from joserfc import errors as jose
 from joserfc.jwk import KeySet
 
 from innkeeper.adapters import id_token
-from innkeeper.adapters.trust import check_trusted, client_context, not_trusted
+from innkeeper.adapters.trust import client_context, not_trusted
 from innkeeper.model.errors import InvalidInput, TemporaryError, Unauthenticated
 from innkeeper.ports import Identity, SignInRequest
 
@@ -81,13 +81,14 @@ class OidcProvider:
     ) -> None:
         """Nothing is asked of the issuer before the first sign-in. ``InvalidInput`` for an issuer that is not a URL."""
         check_issuer(settings.issuer)
-        check_trusted(settings.trusted)
         self._settings = settings
         self._wall = wall
         self._monotonic = monotonic
         self._cached = _Cached()
         self._lock = threading.RLock()
         self._http: httpx2.Client | None = None
+        # With a file of its own: read now, so that one which cannot be used ends the process at its start.
+        self._verify = client_context(settings.trusted) if settings.trusted else True
 
     def begin(self, *, redirect_uri: str) -> SignInRequest:
         """Fresh secrets of one sign-in and the issuer's URL to send the browser to."""
@@ -156,7 +157,7 @@ class OidcProvider:
         except httpx2.HTTPStatusError as error:
             raise self._unwell(f"answered {error.response.status_code} at its token endpoint") from error
         except httpx2.HTTPError as error:
-            raise self._unwell("does not answer") from error
+            raise self._unwell(not_trusted(error) or "does not answer") from error
         except ValueError as error:
             raise self._unwell("answered something that is not JSON at its token endpoint") from error
 
@@ -244,13 +245,14 @@ class OidcProvider:
         return cast("Mapping[str, Any]", found)
 
     def _client(self) -> httpx2.Client:
-        # Made at the first sign-in: it reads the certificate authorities, which costs a few MB. It keeps no cookie:
-        # one person's exchange must not colour the next.
+        # Made at the first sign-in: mostly it reads the certificate authorities, which costs a few MB. It keeps no
+        # cookie: one person's exchange must not colour the next.
         with self._lock:
             if self._http is None:
                 no_cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-                trusted = client_context(self._settings.trusted) if self._settings.trusted else True
-                self._http = httpx2.Client(timeout=TIMEOUT, trust_env=self._outside, cookies=no_cookies, verify=trusted)
+                self._http = httpx2.Client(
+                    timeout=TIMEOUT, trust_env=self._outside, cookies=no_cookies, verify=self._verify
+                )
             return self._http
 
     def _oauth(self) -> "_Exchange":
