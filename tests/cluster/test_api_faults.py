@@ -10,25 +10,17 @@ import pytest
 from innkeeper.adapters.kubernetes import pods as watching
 from innkeeper.adapters.kubernetes.names import collection
 from innkeeper.adapters.kubernetes.runtime import KubernetesRuntime
-from innkeeper.model.app import App
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
-from support.activations import SERVER, spec
+from support.activations import spec
 from support.api_proxy import ApiProxy, Fault, api_proxy
 from support.cluster_turns import Components
-from support.kubernetes import KUBERNETES_VALUES, PYTHON_IMAGE, Pods
+from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
-
-APP = App(
-    "server",
-    "1",
-    image=PYTHON_IMAGE,
-    args=("python3", "-ISu", "-c", SERVER),
-    env={"PORT": "{port}", "HOST": "{host}"},
-)
 
 
 @pytest.fixture
@@ -50,13 +42,13 @@ def ref() -> ActivationRef:
 
 
 def start(runtime: KubernetesRuntime, ref: ActivationRef) -> None:
-    runtime.start(spec(ref, APP, values=KUBERNETES_VALUES))
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
 
 
 def running(runtime: KubernetesRuntime, ref: ActivationRef) -> None:
     eventually(
         lambda: runtime.observe(ref).life is Life.RUNNING,
-        timeout=60,
+        timeout=PATIENCE,
         describe=lambda: (runtime.observe(ref), runtime._api.list(collection("Event", str(ref)))["items"]),
     )
 
@@ -73,7 +65,7 @@ def until_done(act: Any) -> list[TemporaryError]:
             return False
         return True
 
-    eventually(tried, timeout=60)
+    eventually(tried, timeout=PATIENCE)
     return errors
 
 
@@ -97,7 +89,7 @@ def test_whatever_write_is_refused_the_next_try_gets_on(
     assert until_done(lambda: runtime.stop(ref, grace=1))
     assert runtime.observe(ref).life is Life.EXITED
     assert until_done(lambda: runtime.remove(ref))
-    eventually(lambda: runtime.remove(ref), timeout=60)
+    eventually(lambda: runtime.remove(ref), timeout=PATIENCE)
 
 
 def test_whatever_answer_is_lost_the_next_try_gets_on(proxy: ApiProxy, runtime: KubernetesRuntime, ref: ActivationRef):
@@ -119,7 +111,7 @@ def test_whatever_answer_is_lost_the_next_try_gets_on(proxy: ApiProxy, runtime: 
     assert runtime._pods(ref) == []
     assert pod["metadata"]["uid"] in next(iter(runtime._outputs.kept(ref).outputs), pod["metadata"]["uid"])
     assert until_done(lambda: runtime.remove(ref))
-    eventually(lambda: runtime.remove(ref), timeout=60)
+    eventually(lambda: runtime.remove(ref), timeout=PATIENCE)
 
 
 def test_a_watch_that_is_cut_goes_on_from_where_it_was(proxy: ApiProxy, runtime: KubernetesRuntime, ref: ActivationRef):
@@ -148,7 +140,7 @@ def test_a_watch_that_expired_lists_anew(proxy: ApiProxy, runtime: KubernetesRun
     proxy.fault = lambda method, path: None
     eventually(
         lambda: (seen := runtime.observe(ref)).life is Life.RUNNING and seen.address != address,
-        timeout=60,
+        timeout=PATIENCE,
         describe=lambda: runtime.observe(ref),
     )
 
@@ -198,9 +190,9 @@ def test_an_api_server_that_is_killed_in_the_middle(cluster_alone: Components, p
     assert until_done(acts[verb])
     assert killed
     if verb == "start":
-        eventually(lambda: answers(runtime, ref), timeout=120)
+        eventually(lambda: answers(runtime, ref), timeout=PATIENCE)
     assert not until_done(lambda: runtime.stop(ref, grace=1)) or verb == "start"
-    eventually(lambda: removed(runtime, ref), timeout=120)
+    eventually(lambda: removed(runtime, ref), timeout=PATIENCE)
     assert runtime.inventory() == []
 
 

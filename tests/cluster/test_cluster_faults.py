@@ -4,6 +4,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -23,7 +24,9 @@ def test_killed_component_comes_back(cluster_alone):
 def test_api_server_stays_dead_as_long_as_wanted_and_pods_live_on(cluster, cluster_alone, sandbox):
     namespace = sandbox.namespace()
     sandbox.probe(namespace, "server", "serve", "8080")
-    eventually(lambda: cluster.core.read_namespaced_pod("server", namespace).status.phase == "Running", timeout=60)
+    eventually(
+        lambda: cluster.core.read_namespaced_pod("server", namespace).status.phase == "Running", timeout=PATIENCE
+    )
     before = cluster.core.read_namespaced_pod("server", namespace).status.container_statuses[0]
 
     with cluster_alone.dead("kube-apiserver"):
@@ -31,7 +34,7 @@ def test_api_server_stays_dead_as_long_as_wanted_and_pods_live_on(cluster, clust
             answers(cluster)
         assert cluster_alone.pid("kubelet") is not None  # the control: only what was held is away
 
-    eventually(lambda: answers(cluster), timeout=60, retry_on=(HTTPError, OSError, ApiException))
+    eventually(lambda: answers(cluster), timeout=PATIENCE, retry_on=(HTTPError, OSError, ApiException))
     after = cluster.core.read_namespaced_pod("server", namespace).status.container_statuses[0]
     assert (after.container_id, after.restart_count) == (before.container_id, 0)
 
@@ -43,4 +46,4 @@ def test_frozen_kubelet_starts_nothing_until_it_goes_on(cluster, cluster_alone, 
         eventually(lambda: cluster.core.read_namespaced_pod("later", namespace).spec.node_name)
         assert cluster.core.read_namespaced_pod("later", namespace).status.phase == "Pending"
 
-    eventually(lambda: cluster.core.read_namespaced_pod("later", namespace).status.phase == "Running", timeout=60)
+    eventually(lambda: cluster.core.read_namespaced_pod("later", namespace).status.phase == "Running", timeout=PATIENCE)

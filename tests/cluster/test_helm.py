@@ -173,7 +173,6 @@ def test_an_upgrade_and_a_rollback_leave_workspaces_serving(product: Installatio
     assert product.ask("acme.apps.localhost", "/count").json()["count"] == counted
     after = product.workspace("acme")
     assert (after["state"], after["generation"]) == ("active", before["generation"])
-    # A gateway that left handed in its counters: nothing of it is unknown.
     gateways = json.loads(product.inn("gateway", "list", "--output", "json"))
     assert {one["id"] for one in gateways} == {"innkeeper-gateway-0", "innkeeper-gateway-1"}
 

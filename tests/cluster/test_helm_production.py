@@ -87,7 +87,6 @@ def test_helm_test(production: Production):
 
 
 def test_helm_test_where_tls_ends_in_the_gateway(production: Production):
-    """The last one: from here on the gateway sends plain requests to https."""
     product = production.product
     hosts = (f"hub.{DOMAIN}", f"admin.{DOMAIN}", f"*.apps.{DOMAIN}")
     (authority, certificate, key), (stranger, *_) = certificates(*hosts), certificates(*hosts)
@@ -103,16 +102,20 @@ def test_helm_test_where_tls_ends_in_the_gateway(production: Production):
         product.kubectl("apply", "--server-side", "--filename=-", input=json.dumps(made))
 
     tell(authority)
-    product.upgrade(
-        merge(production.outside.values(), {"gateway": {"tls": {"existingSecret": "the-tls", "caKey": "ca.crt"}}})
-    )
-    product.await_pods()
-    plain = product.ask(f"hub.{DOMAIN}")
-    assert (plain.status, plain.headers["Location"]) == (308, f"https://hub.{DOMAIN}/")
-    said = product.helm("test", RELEASE, "--logs", "--timeout", "6m")
-    assert "canary canary: its request was answered with 200" in said, said
+    try:
+        product.upgrade(
+            merge(production.outside.values(), {"gateway": {"tls": {"existingSecret": "the-tls", "caKey": "ca.crt"}}})
+        )
+        product.await_pods()
+        plain = product.ask(f"hub.{DOMAIN}")
+        assert (plain.status, plain.headers["Location"]) == (308, f"https://hub.{DOMAIN}/")
+        said = product.helm("test", RELEASE, "--logs", "--timeout", "6m")
+        assert "canary canary: its request was answered with 200" in said, said
 
-    tell(stranger)  # the control: what the gateway serves was not signed by this one
-    said = product.helm("test", RELEASE, "--logs", "--timeout", "6m", check=False)
-    assert "certificate signature failure" in said, said
-    assert "was answered with" not in said
+        tell(stranger)  # the control: what the gateway serves was not signed by this one
+        said = product.helm("test", RELEASE, "--logs", "--timeout", "6m", check=False)
+        assert "certificate signature failure" in said, said
+        assert "was answered with" not in said
+    finally:
+        product.upgrade(production.outside.values())  # plain again, for the others
+        product.await_pods()

@@ -23,6 +23,7 @@ from innkeeper.ports import ActivationSpec, Runtime
 from support.activations import SERVER, VALUES, program
 from support.activations import spec as activation_spec
 from support.kubernetes import KUBERNETES_VALUES, PYTHON_IMAGE, Pods
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 
@@ -109,7 +110,7 @@ class Containers(Bench):
 
     def removed(self, ref: ActivationRef) -> None:
         """A cluster takes its time to take objects away."""
-        eventually(lambda: self.runtime.remove(ref), timeout=60)
+        eventually(lambda: self.runtime.remove(ref), timeout=PATIENCE)
 
 
 @pytest.fixture(params=["processes", pytest.param("kubernetes", marks=pytest.mark.cluster)])
@@ -136,13 +137,15 @@ def running(runtime: Runtime, ref: ActivationRef) -> RuntimeObservation:
         assert seen.life in {Life.STARTING, Life.RUNNING}, seen
         return seen if seen.address and serves(seen.address) else None
 
-    seen = eventually(look, describe=lambda: runtime.observe(ref))
+    seen = eventually(look, timeout=PATIENCE, describe=lambda: runtime.observe(ref))
     assert seen
     return seen
 
 
 def ended(runtime: Runtime, ref: ActivationRef) -> RuntimeObservation:
-    eventually(lambda: runtime.observe(ref).life is Life.EXITED, describe=lambda: runtime.observe(ref))
+    eventually(
+        lambda: runtime.observe(ref).life is Life.EXITED, timeout=PATIENCE, describe=lambda: runtime.observe(ref)
+    )
     return runtime.observe(ref)
 
 

@@ -19,11 +19,12 @@ from tools.image_build import LABEL
 
 VARIABLE = "INN_TEST_K3S_IMAGE"
 REPOSITORY = "rancher/k3s"
-NAME = "innkeeper-test-k3s"
-PATIENCE = 20.0
+NAME = f"innkeeper-test-k3s-{os.getuid()}"
+"""Of the container: one for each user of an engine."""
+PATIENCE = 60.0
 """Seconds for a word of the engine; one that is not there says so at once."""
 
-_LOCK = Path(tempfile.gettempdir()) / f"{NAME}-{os.getuid()}.lock"
+_LOCK = Path.home() / ".cache" / "innkeeper" / f"{NAME}.lock"
 
 Ask = Callable[..., tuple[int, str]]
 """The docker command's exit code and words."""
@@ -68,9 +69,11 @@ def running(image: str) -> Generator[Path]:
     os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
     from testcontainers.community.k3s import K3SContainer
 
+    _LOCK.parent.mkdir(parents=True, exist_ok=True)
     with _LOCK.open("w") as lock, tempfile.TemporaryDirectory(prefix=f"{NAME}-") as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ask_docker("rm", "--force", "--volumes", NAME)
+        code, said = ask_docker("rm", "--force", "--volumes", NAME)
+        assert code == 0 or "No such container" in said, f"what a killed session left does not go: {said}"
         try:
             k3s = K3SContainer(image, name=NAME)
             with warnings.catch_warnings():
