@@ -14,7 +14,7 @@ from support.installed import RELEASE, Installation, Person, installation
 from support.knocking import Door, knocking
 from support.waiting import eventually
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 NOT_BUILT_IN = {"HTTPRoute", "ServiceMonitor"}
 

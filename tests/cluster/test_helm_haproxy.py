@@ -13,7 +13,7 @@ from support.cluster import TestCluster
 from support.installed import RELEASE, installation
 from support.knocking import Door, knocking
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 IMAGE = os.environ.get("INN_TEST_HAPROXY_IMAGE", "localhost/innkeeper-haproxy:dev")
 

@@ -11,7 +11,7 @@ from support.helm import merge
 from support.installed import RELEASE, Installation, installation
 from support.production import DOMAIN, ISSUER, Outside, certificates
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from support.helm import Object
 from support.installed import RELEASE, Installation, installation
 from support.waiting import eventually
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 SERVERS = ("state", "pool")
 PATIENCE = 180.0

@@ -37,7 +37,7 @@ from support.probing import EVALUATION_IMAGE, NODE, PROBE, await_refused, dialle
 from support.tenants import Login, new_database
 from support.waiting import eventually
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 HOME = "/var/lib/innkeeper"
 RELEASE = "t"

@@ -22,7 +22,7 @@ from support.pods import PATIENCE, run_pod, start_pod
 from support.probing import EVALUATION_IMAGE, NODE, PROBE, await_refused, dialled, early, reached
 from support.waiting import eventually
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 COMPONENTS = {"hub": 8000, "admin": 8000, "worker": 8000, "state": 5432, "pool": 5432, "issuer": 8000, "outbox": 8000}
 

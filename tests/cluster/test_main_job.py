@@ -23,7 +23,7 @@ from support.waiting import eventually
 
 pytest_plugins = ["support.chromium"]
 
-pytestmark = [pytest.mark.cluster(lane=2), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 MINIFLUX = Path(__file__).parents[2] / "examples" / "miniflux" / "app.yaml"
 

@@ -8,7 +8,7 @@ from kubernetes import client
 from support.cluster import Sandbox, TestCluster
 from support.outside import DEVICE, INTERNET, METADATA, PORT, Outside, running_outside, traces, unavailable, way
 
-pytestmark = [pytest.mark.cluster(lane=2)]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.mark.parametrize("address", [METADATA, INTERNET])

@@ -50,23 +50,16 @@ PROBE_IMAGE = "localhost/innkeeper/cluster-probe:1"
 TIMEOUT = 600
 """Seconds for a test on a cluster that names none itself: it may have to wait for one that works there alone."""
 
-LANES = {1: "cluster", 2: "cluster-product"}
-"""Two workers have all tests on a cluster, so that one waits while the other works.
-
-The second has what there is room for once on a node of two processors, the installations of the product, and what has a
-thing of the cluster or of this machine for itself: there they wait for each other without keeping a worker.
-"""
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test on a cluster its lane: what is alone there the second, others what they are marked for, or 1."""
-    one = find_kubeconfig() is None  # a K3s, if any, which belongs to one worker
+    """One worker has them all: several would wait for each other's turns, and share a node of two processors.
+
+    Two were tried: two minutes less of thirty, and pods that had no processor when a test counted on them.
+    """
     for item in items:
-        if mark := item.get_closest_marker("cluster"):
-            alone = "cluster_alone" in getattr(item, "fixturenames", ())
-            lane = 1 if one else mark.kwargs.get("lane", 2 if alone else 1)
-            item.add_marker(pytest.mark.xdist_group(LANES[lane]))
+        if item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(TIMEOUT))
 
@@ -128,6 +121,7 @@ class Sandbox:
         core.create_namespace(client.V1Namespace(metadata=metadata))
         eventually(
             lambda: core.read_namespaced_service_account("default", name),
+            timeout=GONE_WITHIN,  # the controller that makes it may have been killed by the test before
             retry_on=ApiException,
             describe=f"the default ServiceAccount of {name}",
         )
