@@ -185,9 +185,7 @@ DOES_NOT_RUN = {
     ),
     "quitter": (
         {"env": {"DATABASE_URL": "postgres://x:x@127.0.0.1:1/x"}},
-        "exited",
-        "exited with code 1",
-        "connection refused",
+        *("crash-loop", "the application keeps ending (3 times)", "exited with code 1", "connection refused"),
     ),
     "deaf": (
         {"env": {"LISTEN_ADDR": "{host}:9090"}, "health": {"start_timeout": "20s"}},
@@ -215,7 +213,7 @@ def not_running(product: Installation) -> Installation:
 def test_it_is_said_in_words_why_a_pod_does_not_start(not_running: Installation, slug: str):
     _, reason, *said = DOES_NOT_RUN[slug]
     problem = not_running.workspace(slug)["problem"]
-    assert (problem["reason"], problem["permanent"]) == (reason, True)
+    assert (problem["reason"], problem["permanent"]) == (reason, True), problem
     shown = not_running.inn("workspace", "show", slug)
     assert [words for words in said if words not in shown] == []
 

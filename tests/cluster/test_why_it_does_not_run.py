@@ -103,3 +103,36 @@ def test_a_strict_singleton_that_keeps_ending(pods: Pods, runtime: Runtime, ref:
     )
     assert "exited with code 3" in seen.message
     assert seen.tail == "last words"
+
+
+ENDS_AT_FIRST = """
+import http.server, os, pathlib
+tries = pathlib.Path("/tries")
+tries.joinpath(str(len(os.listdir(tries)))).touch()
+print("try", len(os.listdir(tries)))
+if len(os.listdir(tries)) < 3:
+    raise SystemExit("dial tcp: connection refused")
+http.server.HTTPServer(("0.0.0.0", int(os.environ["PORT"])), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+"""Ends twice in whatever pod: as what asks for its database once does while the network does not know that pod yet."""
+
+
+def test_what_every_new_pod_is_too_early_for_is_restarted_in_its_place(
+    pods: Pods, runtime: Runtime, ref: ActivationRef
+):
+    app = program(ENDS_AT_FIRST, writable=("/tries",))
+    assert refused(runtime, ref, app, reason="exited").tail.endswith("connection refused")
+    runtime.start(spec(ref, app, values=KUBERNETES_VALUES))
+
+    def serves() -> bool:
+        seen = runtime.observe(ref)
+        assert seen.life is not Life.EXITED, seen
+        return "try 3" in list(runtime.logs(ref))
+
+    eventually(serves, timeout=120, poll=0.5, describe=lambda: (runtime.observe(ref), list(runtime.logs(ref))))
+    assert runtime.observe(ref).life is Life.RUNNING
+    (pod,) = pods.core.list_namespaced_pod(str(ref)).items
+    # It is still the same after another start, which any worker may repeat at any time.
+    runtime.start(spec(ref, app, values=KUBERNETES_VALUES))
+    (same,) = pods.core.list_namespaced_pod(str(ref)).items
+    assert same.metadata.uid == pod.metadata.uid

@@ -17,6 +17,7 @@ def pod(
     last: dict | None = None,
     restarts: int = 0,
     deleted: bool = False,
+    in_place: bool = False,
     **status: object,
 ) -> dict:
     containers = [] if state is None else [{"name": "app", "state": state, "restartCount": restarts}]
@@ -32,6 +33,7 @@ def pod(
                     "ports": [{"containerPort": 8080}],
                     "resources": {"limits": {"memory": "256Mi"}},
                 }
+                | ({} if in_place else {"restartPolicy": "Never"})
             ]
         },
         "status": {"phase": "Pending", "containerStatuses": containers} | status,
@@ -45,6 +47,9 @@ def waiting(reason: str, message: str = "") -> dict:
 
 def ended(code: int, reason: str = "Error", message: str = "") -> dict:
     return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+
+CRASH_LOOP = waiting("CrashLoopBackOff", "back-off 10s restarting failed container")
 
 
 def condition(reason: str, message: str) -> list[dict]:
@@ -132,9 +137,21 @@ PULL = 'failed to pull and unpack image "localhost/app:1": failed to resolve ref
         (pod(ended(255), phase="Failed"), "exited", "exited with code 255"),
         (pod(ended(137, "OOMKilled"), phase="Failed"), "out-of-memory", "more memory than its limit, 256Mi"),
         (
-            pod(waiting("CrashLoopBackOff", "back-off 10s"), last={"exitCode": 1, "reason": "Error"}, restarts=3),
+            pod(CRASH_LOOP, last={"exitCode": 1, "reason": "Error"}, restarts=3, in_place=True),
             "crash-loop",
             "keeps ending (4 times): the application exited with code 1",
+        ),
+        (pod(ended(3), restarts=2, in_place=True), "crash-loop", "keeps ending (3 times): the application exited"),
+        (pod(ended(139), restarts=2, in_place=True), "crash-loop", "signal 11"),
+        (
+            pod(ended(137, "OOMKilled"), restarts=2, in_place=True),
+            "out-of-memory",
+            "keeps ending (3 times): the application was killed because it used more memory than its limit, 256Mi",
+        ),
+        (
+            pod(ended(128, "StartError", 'exec: "./missing": no such file or directory: unknown'), in_place=True),
+            "command-not-found",
+            "command not found",
         ),
         (
             pod(conditions=condition("Unschedulable", "0/1 nodes are available: 1 Insufficient memory.")),
@@ -159,6 +176,20 @@ def test_why_it_does_not_run(status: dict, reason: str, said: str):
     assert (seen.life, seen.reason, seen.permanent) == (Life.EXITED, reason, False)
     assert said in seen.message
     assert "\n" not in seen.message
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pod(ended(3), podIP="10.244.0.12", in_place=True),
+        pod(ended(3), podIP="10.244.0.12", restarts=1, in_place=True),
+        pod(CRASH_LOOP, last={"exitCode": 3}, podIP="10.244.0.12", restarts=1, in_place=True),
+    ],
+)
+def test_what_its_kubelet_restarts_is_starting_until_it_keeps_ending(status: dict):
+    seen = explain.explain(status)
+    assert (seen.life, seen.reason, seen.address) == (Life.STARTING, "exited", None)
+    assert seen.message == "the application exited with code 3; it is started again in its place"
 
 
 def test_only_what_no_waiting_mends_is_permanent():

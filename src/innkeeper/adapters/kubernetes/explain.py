@@ -6,8 +6,9 @@
 | no node found                                | exited   | unschedulable                                 |
 | container waits for its image                | exited   | image-not-found, -refused, -unreachable, -name |
 | container cannot be made or begun            | exited   | runs-as-root, command-not-found, cannot-start |
-| container keeps ending                       | exited   | crash-loop                                    |
-| container ended                              | exited   | out-of-memory, signal, exited                 |
+| container ended, its kubelet restarts it     | starting | out-of-memory, signal, exited                 |
+| container keeps ending                       | exited   | out-of-memory, crash-loop                     |
+| container ended for good                     | exited   | out-of-memory, signal, exited                 |
 | pod failed: evicted, refused by its node     | exited   | evicted, node-refused                         |
 | pod has an address                           | running  |                                               |
 | anything else                                | starting |                                               |
@@ -31,6 +32,9 @@ _STARTING = RuntimeObservation(Life.STARTING)
 
 _SIGNALLED = 128
 """Exit codes above are 128 + the signal's number."""
+
+_TRIES = 3
+"""Ends in one pod that count as one failed start: its kubelet restarts a container at once, then ten seconds later."""
 
 _NOT_FOUND = re.compile(r"not found|manifest unknown|name unknown|does not exist|no such image", re.IGNORECASE)
 _REFUSED = re.compile(
@@ -170,10 +174,7 @@ def _waiting(waiting: Manifest, container: Manifest, pod: Manifest) -> RuntimeOb
         case "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError":
             return _cannot_start(said or reason)
         case "CrashLoopBackOff":
-            last = part(container, "lastState", "terminated")
-            _, why = _how(last)
-            count = container.get("restartCount", 0)
-            return _exited("crash-loop", f"the application keeps ending ({count + 1} times): {why}")
+            return _ends_again(*_how(part(container, "lastState", "terminated"), pod), times=restarts(pod) + 1)
         case _:
             return None
 
@@ -197,18 +198,25 @@ def _ended(ended: Manifest, pod: Manifest) -> RuntimeObservation:
     said = _line(ended.get("message", ""))
     if ended.get("reason") in ("StartError", "ContainerCannotRun"):
         return _cannot_start(said or ended["reason"])
-    reason, why = _how(ended)
-    if reason == "out-of-memory":
-        limit = part(_spec(pod), "resources", "limits").get("memory")
-        why += f", {limit}" if limit else ""
+    reason, why = _how(ended, pod)
     status = part(pod, "status")
     if reason in ("signal", "exited") and status.get("reason") == "Evicted":
         return _failed(status)
-    return _exited(reason, why)
+    return _exited(reason, why) if is_over(pod) else _ends_again(reason, why, times=restarts(pod) + 1)
 
 
-def _how(ended: Manifest) -> tuple[str, str]:
-    return ending(ended.get("exitCode"), oom=ended.get("reason") == "OOMKilled")
+def _how(ended: Manifest, pod: Manifest) -> tuple[str, str]:
+    reason, why = ending(ended.get("exitCode"), oom=ended.get("reason") == "OOMKilled")
+    limit = part(_spec(pod), "resources", "limits").get("memory")
+    return reason, f"{why}, {limit}" if reason == "out-of-memory" and limit else why
+
+
+def _ends_again(reason: str, why: str, *, times: int) -> RuntimeObservation:
+    """In a pod whose kubelet restarts it."""
+    if times < _TRIES:
+        return RuntimeObservation(Life.STARTING, reason=reason, message=f"{why}; it is started again in its place")
+    loop = reason if reason == "out-of-memory" else "crash-loop"
+    return _exited(loop, f"the application keeps ending ({times} times): {why}")
 
 
 def _failed(status: Manifest) -> RuntimeObservation:

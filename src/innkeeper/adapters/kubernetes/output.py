@@ -80,11 +80,14 @@ class Outputs:
         ):
             yield from answer.stream(_PIECE)
 
-    def tail(self, pod: Manifest, *, previous: bool = False) -> str:
-        """The last lines of it, or what could be had of them: a sentence must not fail for want of its end."""
+    def tail(self, pod: Manifest) -> str:
+        """The last lines of it, or of what ended last where that is to be restarted; of them, what could be had.
+
+        A sentence must not fail for want of its end.
+        """
         end = b""
         with suppress(InnkeeperError):
-            for chunk in self.read(pod, previous=previous):
+            for chunk in self.read(pod):
                 end = (end + chunk)[-TAIL_BYTES:]
         return tail(end)
 

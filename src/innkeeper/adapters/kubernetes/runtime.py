@@ -224,9 +224,9 @@ class KubernetesRuntime:
         staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
         pod = (staying or pods)[-1]
         seen = explain.explain(pod)
-        if seen.life is not Life.EXITED:
+        if not seen.reason:
             return seen
-        return explain.with_tail(seen, self._outputs.tail(pod, previous=seen.reason == "crash-loop"))
+        return explain.with_tail(seen, self._outputs.tail(pod))
 
     def _ask(self, ref: ActivationRef) -> RuntimeObservation:
         """The API server itself: there is no pod that the watch knows of."""

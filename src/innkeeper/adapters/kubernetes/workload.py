@@ -2,8 +2,11 @@
 
 An end is an end: the kubelet does not restart the container (``restartPolicy: Never``, Kubernetes 1.35 and later) and
 the quota admits no second pod beside the one that ended, so it is started again by the reconciler, with a fresh disk,
-as everywhere. A pod that is *taken away* (evicted, deleted, its node drained) comes back by the Deployment. A
-StatefulSet, for ``singleton: strict``, restarts in place instead: it would replace an ended pod without a pause.
+as everywhere. A pod that is *taken away* (evicted, deleted, its node drained) comes back by the Deployment.
+
+The pod that follows one which ended is restarted in place by the kubelet, as Kubernetes otherwise does: a new pod has a
+new address, and to what learns addresses late (some networks' policies) each would be as unknown as the one before. So
+is a StatefulSet's, for ``singleton: strict``, which would replace an ended pod without a pause.
 """
 
 import math
@@ -60,7 +63,9 @@ def make_workload(
     ``host``: the workspace's own, as its visitors give it; some applications answer to no other.
     """
     template = _template(ref, app, cluster, after)
-    template["spec"]["containers"] = [_container(app, host)]
+    # In words both times: an apply takes back nothing of what was created.
+    ends = {} if strict(app) else {"restartPolicy": "Always" if after else "Never"}
+    template["spec"]["containers"] = [_container(app, host) | ends]
     return _stateful_set(ref, cluster, template) if strict(app) else _deployment(ref, cluster, template)
 
 
@@ -138,7 +143,7 @@ def _container(app: App, host: str | None) -> Manifest:
         "volumeMounts": [
             {"name": f"writable-{place}", "mountPath": directory} for place, directory in enumerate(app.writable)
         ],
-    } | ({} if strict(app) else {"restartPolicy": "Never"})
+    }
 
 
 def _probe(app: App, host: str | None) -> Manifest:

@@ -79,7 +79,7 @@ def await_health(outside: Outside, seen: Seen) -> Workspace | None:
         running = (clock.now(session).real - seen.activation.started_real_at).total_seconds()
     if running > limit:
         message = f"the application did not become healthy within {limit:.0f} s: {_unhealthy(outside, seen, runtime)}"
-        raise PermanentError(message, reason="never-healthy", output=runtime.tail)
+        raise PermanentError(message, reason=runtime.reason or "never-healthy", output=runtime.tail)
     raise Wait(0.003 if running < 2 else 0.05, hold=running < 10)  # noqa: PLR2004 - seconds; a slow start gives the worker back
 
 
