@@ -12,10 +12,10 @@ from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life, RuntimeObservation
 from innkeeper.model.workspace import ActivationRef, Address, Route
-from innkeeper.ports import ActivationSpec, Runtime
+from innkeeper.ports import Runtime
 from innkeeper.store import activations, routes, traffic
 from support import house as h
-from support.clusters import OneRuntime
+from support.clusters import OneRuntime, Replacing
 from support.faults import Kind, Point
 from support.invariants import violations
 from support.scenarios import Stage, no_wakes_wait
@@ -24,25 +24,6 @@ STARTING = RuntimeObservation(Life.STARTING, message="its pod was taken away; an
 GONE = RuntimeObservation(Life.EXITED, reason="evicted", message="its pod was evicted")
 ELSEWHERE = RuntimeObservation(Life.RUNNING, address=Address("127.0.0.9", 1))
 """Where nothing listens: it is there, and not healthy."""
-
-
-class Replacing:
-    """A runtime that says ``instead`` of what is so."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.instead: RuntimeObservation | None = None
-        self.started: list[ActivationRef] = []
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._runtime, name)
-
-    def start(self, spec: ActivationSpec) -> None:
-        self.started.append(spec.ref)
-        self._runtime.start(spec)
-
-    def observe(self, ref: ActivationRef) -> RuntimeObservation:
-        return self.instead or self._runtime.observe(ref)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Clusters of a test: local runtimes, each with a folder and ports of its own, as if they were machines apart.
 
-And ``Answers``, a cluster that says of itself what a test wants it to.
+And two that say what a test wants them to: ``Answers`` of a cluster, ``Replacing`` of its activations.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.model.errors import InnkeeperError
-from innkeeper.model.workspace import Cluster
-from innkeeper.ports import ClusterReport, Runtime, Trial
+from innkeeper.model.observed import RuntimeObservation
+from innkeeper.model.workspace import ActivationRef, Cluster
+from innkeeper.ports import ActivationSpec, ClusterReport, Runtime, Trial
 
 CLUSTER = Cluster("cls-1", "local", "local", "", "open", 1000)
 SECOND = Cluster("cls-2", "second", "local", "", "open", 1000)
@@ -27,6 +28,25 @@ class OneRuntime:
     def runtime(self, cluster: Cluster) -> Runtime:
         assert cluster.id == CLUSTER.id
         return self._runtime
+
+
+class Replacing:
+    """A runtime that says ``instead`` of what is so."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.instead: RuntimeObservation | None = None
+        self.started: list[ActivationRef] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._runtime, name)
+
+    def start(self, spec: ActivationSpec) -> None:
+        self.started.append(spec.ref)
+        self._runtime.start(spec)
+
+    def observe(self, ref: ActivationRef) -> RuntimeObservation:
+        return self.instead or self._runtime.observe(ref)
 
 
 class LocalClusters:

@@ -9,6 +9,9 @@ HEALTHY = range(200, 400)
 """Statuses of an application's health path that say it serves. What a gateway answers itself is none of them, but for
 its redirect to https."""
 
+UNSCHEDULABLE = "unschedulable"
+"""A reason: no node has room for it yet. It keeps its place in the queue, and nothing of it has been tried."""
+
 
 class Life(StrEnum):
     """Where an activation's process or container is."""

@@ -23,10 +23,8 @@ from dataclasses import replace
 
 from innkeeper.adapters.kubernetes.names import APP, Manifest, part, parts
 from innkeeper.adapters.kubernetes.objects import PODS
-from innkeeper.model.observed import Life, RuntimeObservation
+from innkeeper.model.observed import UNSCHEDULABLE, Life, RuntimeObservation
 from innkeeper.model.workspace import Address
-
-UNSCHEDULABLE = "unschedulable"
 
 _STARTING = RuntimeObservation(Life.STARTING)
 

@@ -15,7 +15,7 @@ from innkeeper.adapters.kubernetes.names import AFTER, APP, Manifest, annotation
 from innkeeper.adapters.kubernetes.output import Outputs
 from innkeeper.adapters.kubernetes.pods import PodWatch, by_age, slim
 from innkeeper.model.errors import TemporaryError
-from innkeeper.model.observed import Life
+from innkeeper.model.observed import UNSCHEDULABLE, Life
 from innkeeper.model.workspace import ActivationRef
 
 _SETTLE = 10.0
@@ -92,7 +92,7 @@ class Fresh:
 def _hopeless(pod: Manifest) -> bool:
     """Whether it ended, or waits for what a fresh one may find. One that waits for a node keeps its place."""
     seen = explain.explain(pod)
-    return seen.life is Life.EXITED and seen.reason != explain.UNSCHEDULABLE
+    return seen.life is Life.EXITED and seen.reason != UNSCHEDULABLE
 
 
 def _observed(deployment: Manifest) -> bool:

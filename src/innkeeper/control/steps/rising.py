@@ -4,10 +4,10 @@ import structlog
 
 from innkeeper.control.outside import Outside
 from innkeeper.control.steps.common import Wait, note, ours, tell
-from innkeeper.model import idleness, lifecycle
+from innkeeper.model import backoff, idleness, lifecycle
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.lifecycle import Event
-from innkeeper.model.observed import Life, RuntimeObservation
+from innkeeper.model.observed import UNSCHEDULABLE, Life, RuntimeObservation
 from innkeeper.model.plan import Seen, Step
 from innkeeper.model.workspace import State, Workspace
 from innkeeper.store import activations, clock, operations, routes, workspaces
@@ -74,7 +74,8 @@ def await_health(outside: Outside, seen: Seen) -> Workspace | None:
         message, reason = runtime.message or "nothing of it runs", runtime.reason or "exited"
         if runtime.permanent:
             raise PermanentError(message, reason=reason, output=runtime.tail)
-        raise TemporaryError(message, reason=reason, output=runtime.tail)
+        delay = backoff.NODE_EVERY if reason == UNSCHEDULABLE else None
+        raise TemporaryError(message, delay=delay, reason=reason, output=runtime.tail)
     with outside.house.database.transaction() as session:
         running = (clock.now(session).real - seen.activation.started_real_at).total_seconds()
     if running > limit:

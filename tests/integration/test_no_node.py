@@ -1,0 +1,74 @@
+"""No node has room for a workspace's pod: it keeps its place while an autoscaler may bring one, and not for ever.
+
+The local runtime is looked at through one that says of an activation what a cluster says then.
+"""
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from innkeeper.control.house import House
+from innkeeper.model import backoff
+from innkeeper.model.observed import UNSCHEDULABLE, Life, RuntimeObservation
+from innkeeper.ports import Runtime
+from support import house as h
+from support.clusters import OneRuntime, Replacing
+from support.scenarios import Stage
+
+NO_NODE = RuntimeObservation(Life.EXITED, reason=UNSCHEDULABLE, message="no node has room for it")
+ENDED = RuntimeObservation(Life.EXITED, reason="exited", message="the application exited with code 1")
+
+
+@pytest.fixture
+def replacing(stage: Stage, house: House) -> Replacing:
+    """Its workers see activations through it."""
+    made = Replacing(h.runtime(house))
+    runtime: Runtime = made  # type: ignore[assignment]
+    stage.house = replace(house, runtimes=OneRuntime(runtime))
+    stage.crew.house = stage.house
+    stage.crew.__post_init__()
+    return made
+
+
+def tried(stage: Stage, times: int) -> None:
+    """So often already."""
+    with psycopg.connect(stage.site.state_dsn) as state:
+        state.execute("UPDATE workspaces SET attempts = %s", (times,))
+
+
+def seen(stage: Stage, reason: str) -> bool:
+    return stage.workspace.problem is not None and stage.workspace.problem.reason == reason
+
+
+def test_it_waits_for_a_node_for_as_long_as_an_autoscaler_may_take(stage: Stage, replacing: Replacing):
+    replacing.instead = NO_NODE
+    stage.create()
+    stage.crew.until(lambda: seen(stage, UNSCHEDULABLE))
+    tried(stage, backoff.NODE_LOOKS - 2)
+    stage.crew.until(lambda: stage.workspace.attempts == backoff.NODE_LOOKS - 1)
+    with psycopg.connect(stage.site.state_dsn) as state:
+        ((seconds,),) = state.execute(
+            "SELECT extract(epoch FROM due_real_at - clock_timestamp()) FROM workspaces"
+        ).fetchall()
+    assert seconds <= backoff.NODE_EVERY  # one that comes is noticed soon, however long it took
+    problem = stage.workspace.problem
+    assert problem is not None
+    assert (stage.state, problem.permanent) == ("provisioning", False)
+    replacing.instead = None
+    stage.crew.until(lambda: stage.state == "active" and stage.at_rest())
+    assert (stage.workspace.problem, stage.workspace.attempts) == (None, 0)
+
+
+@pytest.mark.parametrize(("instead", "tries"), [(NO_NODE, backoff.NODE_LOOKS), (ENDED, backoff.GIVE_UP_AFTER)])
+def test_it_is_not_waited_for_for_ever(
+    stage: Stage, replacing: Replacing, instead: RuntimeObservation, tries: int
+):
+    replacing.instead = instead
+    stage.create()
+    stage.crew.until(lambda: seen(stage, instead.reason))
+    tried(stage, tries - 1)
+    stage.crew.until(lambda: stage.state == "deactivated" and stage.at_rest())
+    problem = stage.workspace.problem
+    assert problem is not None
+    assert (problem.reason, problem.attempts, problem.permanent) == (instead.reason, tries, True)
