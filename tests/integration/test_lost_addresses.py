@@ -11,7 +11,7 @@ from innkeeper.control import explain, sweeps
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life, RuntimeObservation
-from innkeeper.model.workspace import ActivationRef, Address, Route
+from innkeeper.model.workspace import Address, Route
 from innkeeper.ports import Runtime
 from innkeeper.store import activations, routes, traffic
 from support import house as h

@@ -10,7 +10,7 @@ import pytest
 
 from innkeeper.control.house import House
 from innkeeper.model import backoff
-from innkeeper.model.observed import UNSCHEDULABLE, Life, RuntimeObservation
+from innkeeper.model.observed import CRASH_LOOP, UNSCHEDULABLE, Life, RuntimeObservation
 from innkeeper.ports import Runtime
 from support import house as h
 from support.clusters import OneRuntime, Replacing
@@ -18,6 +18,7 @@ from support.scenarios import Stage
 
 NO_NODE = RuntimeObservation(Life.EXITED, reason=UNSCHEDULABLE, message="no node has room for it")
 ENDED = RuntimeObservation(Life.EXITED, reason="exited", message="the application exited with code 1")
+LOOPS = RuntimeObservation(Life.EXITED, reason=CRASH_LOOP, message="the application keeps ending (3 times)")
 
 
 @pytest.fixture
@@ -60,10 +61,10 @@ def test_it_waits_for_a_node_for_as_long_as_an_autoscaler_may_take(stage: Stage,
     assert (stage.workspace.problem, stage.workspace.attempts) == (None, 0)
 
 
-@pytest.mark.parametrize(("instead", "tries"), [(NO_NODE, backoff.NODE_LOOKS), (ENDED, backoff.GIVE_UP_AFTER)])
-def test_it_is_not_waited_for_for_ever(
-    stage: Stage, replacing: Replacing, instead: RuntimeObservation, tries: int
-):
+@pytest.mark.parametrize(
+    ("instead", "tries"), [(NO_NODE, backoff.NODE_LOOKS), (ENDED, backoff.GIVE_UP_AFTER), (LOOPS, 3)]
+)
+def test_it_is_not_waited_for_for_ever(stage: Stage, replacing: Replacing, instead: RuntimeObservation, tries: int):
     replacing.instead = instead
     stage.create()
     stage.crew.until(lambda: seen(stage, instead.reason))

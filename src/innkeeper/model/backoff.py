@@ -1,6 +1,6 @@
 """How long until a failed step is tried again, and how often."""
 
-from innkeeper.model.observed import UNSCHEDULABLE
+from innkeeper.model.observed import CRASH_LOOP, UNSCHEDULABLE
 
 MAX_DELAY = 60.0
 """Seconds between two tries at most."""
@@ -14,6 +14,11 @@ NODE_EVERY, NODE_LOOKS = 5.0, 120
 Autoscalers of managed clusters bring a node in one to five.
 """
 
+_GIVE_UP_AFTER = {
+    UNSCHEDULABLE: NODE_LOOKS,
+    CRASH_LOOP: 3,  # of which each but the first is several ends
+}
+
 
 def delay(*, attempts: int, asked: float | None = None) -> float:
     """Seconds before try number ``attempts`` + 1: what the outside asked for, else 0.5 s doubling up to a minute."""
@@ -24,4 +29,4 @@ def delay(*, attempts: int, asked: float | None = None) -> float:
 
 def gives_up(*, attempts: int, reason: str) -> bool:
     """Whether a start that failed for that reason so often waits for a person."""
-    return attempts >= (NODE_LOOKS if reason == UNSCHEDULABLE else GIVE_UP_AFTER)
+    return attempts >= _GIVE_UP_AFTER.get(reason, GIVE_UP_AFTER)

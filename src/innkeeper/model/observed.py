@@ -12,6 +12,9 @@ its redirect to https."""
 UNSCHEDULABLE = "unschedulable"
 """A reason: no node has room for it yet. It keeps its place in the queue, and nothing of it has been tried."""
 
+CRASH_LOOP = "crash-loop"
+"""A reason: it ended again and again, restarted in its place each time."""
+
 
 class Life(StrEnum):
     """Where an activation's process or container is."""

@@ -23,7 +23,7 @@ from dataclasses import replace
 
 from innkeeper.adapters.kubernetes.names import APP, Manifest, part, parts
 from innkeeper.adapters.kubernetes.objects import PODS
-from innkeeper.model.observed import UNSCHEDULABLE, Life, RuntimeObservation
+from innkeeper.model.observed import CRASH_LOOP, UNSCHEDULABLE, Life, RuntimeObservation
 from innkeeper.model.workspace import Address
 
 _STARTING = RuntimeObservation(Life.STARTING)
@@ -93,7 +93,7 @@ def refused(said: str) -> RuntimeObservation:
 def with_tail(seen: RuntimeObservation, tail: str) -> RuntimeObservation:
     """What its last words add to it."""
     seen = replace(seen, tail=tail)
-    if seen.reason in ("exited", "crash-loop") and _READ_ONLY.search(tail):
+    if seen.reason in ("exited", CRASH_LOOP) and _READ_ONLY.search(tail):
         hint = "it wrote where it may not: its root file system is read-only; name the directory in `writable`"
         return replace(seen, reason="read-only", message=f"{seen.message}; {hint}")
     return seen
@@ -213,7 +213,7 @@ def _ends_again(reason: str, why: str, *, times: int) -> RuntimeObservation:
     """In a pod whose kubelet restarts it."""
     if times < _TRIES:
         return RuntimeObservation(Life.STARTING, reason=reason, message=f"{why}; it is started again in its place")
-    loop = reason if reason == "out-of-memory" else "crash-loop"
+    loop = reason if reason == "out-of-memory" else CRASH_LOOP
     return _exited(loop, f"the application keeps ending ({times} times): {why}")
 
 
