@@ -34,5 +34,6 @@ pytest_plugins = [
     "support.registry",
     "support.reporting",
     "support.scenarios",
+    "support.small_disk",
     "support.state",
 ]

@@ -1,6 +1,5 @@
 """What is special about running activations as processes: pids, sessions, ports, files, and workers that die."""
 
-import errno
 import json
 import os
 import signal
@@ -357,20 +356,6 @@ def test_a_follower_goes_on_after_a_trim(runtime: LocalRuntime, tmp_path: Path):
         file.truncate(0)
         file.write(b"new\n")
     assert next(lines) == "new"
-
-
-def test_a_full_disk_is_worth_another_try(runtime: LocalRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    app = program(tmp_path, SERVER)
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(records, "_replace", full)
-        with pytest.raises(TemporaryError, match="No space left on device"):
-            runtime.start(spec(REF, app))
-    runtime.start(spec(REF, app))
-    assert runtime.observe(REF).life is Life.RUNNING
 
 
 def test_a_record_lost_in_a_power_cut_gives_its_port_back(tmp_path: Path):

@@ -58,10 +58,15 @@ class Dev:
     """PATH, when not the machine's."""
     addresses: dict[str, str] = field(default_factory=dict[str, str])
 
+    @property
+    def told(self) -> Path:
+        """The data directory as the product is told of it."""
+        return self.data
+
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def command(self, *words: str) -> list[str]:
-        return [INN, "dev", *words, "--data", str(self.data)]
+        return [INN, "dev", *words, "--data", str(self.told)]
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -236,7 +241,7 @@ class Dev:
         eventually(lambda: not self.processes(), describe=self.described)
 
     def _is_ours(self, process: psutil.Process) -> bool:
-        mark = str(self.data)
+        mark = str(self.told)
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False

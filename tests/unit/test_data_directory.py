@@ -45,7 +45,7 @@ def test_a_secret_is_made_once_and_private(data: DataDirectory) -> None:
 def test_a_full_disk_is_named_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new = DataDirectory(tmp_path / "data")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(10**12, 10**12, 99 * 2**20))
-    with pytest.raises(PermanentError, match="is full: 99 MB are free and 300 MB are needed"):
+    with pytest.raises(PermanentError, match="is full: make room there, 300 MB are needed and 99 MB are free"):
         new.check()
     assert not new.root.exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(10**12, 0, 10**12))

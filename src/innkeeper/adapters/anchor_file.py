@@ -9,6 +9,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from innkeeper.model import disk
 from innkeeper.model.audit import Head
 from innkeeper.model.errors import TemporaryError
 
@@ -23,11 +24,18 @@ class AnchorFile:
         """It is on disk when this returns; ``TemporaryError`` when the file cannot be written."""
         line = json.dumps({"seq": head.seq, "hash": bytes(head.hash).hex(), "at": datetime.now(UTC).isoformat()})
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(descriptor, f"{line}\n".encode())
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "ab") as file:
+                # A disk that was full may have taken half a line: the next one is to be read all the same.
+                begin = "" if _ends_whole(descriptor) else "\n"
+                file.write(f"{begin}{line}\n".encode())
+                file.flush()
                 os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
         except OSError as error:
-            raise TemporaryError(f"the audit anchor {self._path} cannot be written: {error.strerror}") from error
+            message = f"the audit anchor cannot be kept: {disk.refusal(error, self._path)}"
+            raise TemporaryError(message, reason=disk.reason(error)) from error
+
+
+def _ends_whole(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"

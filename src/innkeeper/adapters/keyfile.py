@@ -18,7 +18,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from innkeeper.model.errors import PermanentError
+from innkeeper.model import disk
+from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.ports import Keys
 
 _FORMAT = b"\x01"
@@ -51,14 +52,16 @@ class KeyFile:
         """Make the file unless it is there; it is on disk when this returns, and nobody else can read it."""
         if not path.exists():
             draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-            _write(draft, new_line().encode())
             try:
+                _write(draft, new_line().encode())
                 # Unlike a rename, this never replaces the key of somebody who was faster.
                 os.link(draft, path)
             except FileExistsError:
                 pass
+            except OSError as error:
+                raise TemporaryError(f"no key was made: {disk.refusal(error, path.parent)}") from error
             finally:
-                draft.unlink()
+                draft.unlink(missing_ok=True)
             _flush(path.parent)
         return cls(path)
 
@@ -165,12 +168,10 @@ def _key(path: Path, number: int, line: bytes) -> tuple[bytes, AESGCM]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _flush(folder: Path) -> None:

@@ -61,9 +61,9 @@ class Wish:
     spares: int | None = None
 
 
-def take(data: DataDirectory) -> Lock:
-    """The data directory for this process alone; ``Conflict`` says who has it."""
-    data.check()
+def take(data: DataDirectory, *, room: bool = True) -> Lock:
+    """The data directory for this process alone; ``Conflict`` says who has it. Without ``room`` a full disk will do."""
+    data.check(room=room)
     data.create()
     lock = Lock(data)
     holder = lock.take()

@@ -74,7 +74,7 @@ def stop(context: typer.Context, data: Annotated[Path | None, typer.Option("--da
         _existing(where)
         holder = Lock(where).holder()
         if holder is None:
-            lock = wiring.take(where)
+            lock = wiring.take(where, room=False)
             left = wiring.end_leftovers(where, workspaces=True)
             lock.give_back()
             what = f"ended what was left: {', '.join(left)}" if left else "nothing was running"
@@ -100,7 +100,7 @@ def reset(
     where = DataDirectory(_data(context, data))
     with plain_errors(where.root):
         _existing(where)
-        lock = wiring.take(where)
+        lock = wiring.take(where, room=False)
         if not yes and not typer.confirm(f"Destroy everything in {where.root}?"):
             raise InvalidInput("nothing was changed")
         wiring.end_leftovers(where, workspaces=True)

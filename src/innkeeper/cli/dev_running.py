@@ -19,6 +19,7 @@ from innkeeper.adapters.local import issuer, leash, logfile
 from innkeeper.adapters.local.data_directory import DataDirectory
 from innkeeper.adapters.local.supervisor import Stopping, Supervisor
 from innkeeper.bootstrap import dev as wiring
+from innkeeper.model import disk
 from innkeeper.model.errors import InnkeeperError, PermanentError
 
 
@@ -63,7 +64,7 @@ def plain_errors(data: Path) -> Generator[None]:
 def _one_line(error: InnkeeperError | OSError, data: Path) -> str:
     if isinstance(error, InnkeeperError):
         return str(error)
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if disk.is_full(error):
         return f"the disk of {data} is full: free some space, or choose another with --data"
     if error.errno == errno.EROFS:
         return f"{data} is on a read-only disk: choose another with --data"

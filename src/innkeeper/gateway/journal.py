@@ -6,12 +6,16 @@ never missed. The last line may be torn.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from innkeeper.gateway.haproxy import Counters
+from innkeeper.model import disk
+
+log = logging.getLogger("innkeeper.gateway.journal")
 
 COMPACT_AFTER = 20_000
 """Lines after which the file is written anew: some megabytes."""
@@ -37,6 +41,8 @@ class Journal:
     adopted: bool = False
     """True if a predecessor beside the same HAProxy left this."""
     _lines: int = 0
+    _behind: bool = False
+    """Whether the file lacks what is true here, or ends in half a line: it is written anew before it is added to."""
 
     @classmethod
     def open(cls, path: Path, boot_id: str) -> "Journal":
@@ -50,7 +56,10 @@ class Journal:
                 self.adopted = True
                 for entry in entries[1:]:
                     self._apply(entry)
-        self._compact()
+        try:
+            self._compact()
+        except OSError as error:
+            self._fall_behind(error)
         return self
 
     def read(self, counters: Mapping[str, Counters], gone: set[str]) -> None:
@@ -69,11 +78,27 @@ class Journal:
 
     def _append(self, entry: list[Any]) -> None:
         self._apply(entry)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, separators=(",", ":")) + "\n")
-        self._lines += 1
-        if self._lines > COMPACT_AFTER:
-            self._compact()
+        try:
+            if self._behind or self._lines >= COMPACT_AFTER:
+                self._compact()
+                return
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+            self._lines += 1
+        except OSError as error:
+            self._fall_behind(error)
+
+    def _fall_behind(self, error: OSError) -> None:
+        """On a full disk the gateway goes on.
+
+        Should this agent end before there is room, the next one counts some traffic twice, and does not know where
+        streams go that it is to cut.
+        """
+        if not disk.is_full(error):
+            raise error
+        if not self._behind:
+            log.error("the journal is not kept for a successor: %s", disk.refusal(error, self.path.absolute()))
+        self._behind = True
 
     def _apply(self, entry: list[Any]) -> None:
         match entry:
@@ -99,4 +124,4 @@ class Journal:
         new = self.path.with_name(self.path.name + ".new")
         new.write_text("".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries), encoding="utf-8")
         new.replace(self.path)
-        self._lines = len(entries)
+        self._lines, self._behind = len(entries), False

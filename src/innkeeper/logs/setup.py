@@ -58,8 +58,10 @@ def configure(*, form: Literal["json", "console"], level: str = "INFO") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Each request to another process, each connection of the pool: noise, and addresses may carry codes.
-    for name in ("uvicorn", "httpx2", "httpcore2", "psycopg.pool", "apscheduler.executors", "apscheduler.scheduler"):
+    for name in ("uvicorn", "httpx2", "httpcore2", "psycopg.pool", "apscheduler.executors"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of every tick whose predecessor still waits: a dozen lines a second while the state database is away.
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
 
 
 def _for_people(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:

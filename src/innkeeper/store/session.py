@@ -14,7 +14,7 @@ from psycopg.pq import PipelineStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from innkeeper.model import errors
+from innkeeper.model import disk, errors
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ HASTY = 3
 """Connections at most for what requests wait for: such transactions wait for the audit chain's lock anyway."""
 
 _SILENT = "the state database does not answer: see inn doctor"
+_FULL = f"the disk of the state database is full: {disk.ROOM}"
 
 _NAMED: dict[str, Callable[[], errors.Refused]] = {
     "workspaces_slug_unique": lambda: errors.SlugTaken("that slug is taken: choose another"),
@@ -183,6 +184,8 @@ def named_errors() -> Generator[None]:
         if known is None:
             raise
         raise known() from error
+    except psycopg.errors.DiskFull as error:
+        raise errors.TemporaryError(_FULL, delay=5.0, reason=disk.REASON) from error
     except psycopg.OperationalError as error:
         raise errors.TemporaryError(f"the state database failed: {_one_line(error)}", delay=0.5) from error
 

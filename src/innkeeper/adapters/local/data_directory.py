@@ -29,6 +29,7 @@ from typing import cast
 import psutil
 
 from innkeeper.adapters.local.postgres_install import namespace_prefix, user_name
+from innkeeper.model import disk
 from innkeeper.model.errors import Conflict, InvalidInput, PermanentError, TemporaryError
 
 LAYOUT = 1
@@ -39,6 +40,9 @@ ROOM_NEW, ROOM_USED = 300, 50
 
 _TOLD = 2.0
 """Seconds for whoever took the lock to say who it is."""
+
+_TOLD_WIDTH = 128
+"""Bytes of what it says."""
 
 _MARK = "innkeeper data "
 _MADE = (
@@ -90,8 +94,8 @@ class DataDirectory:
         """Whether it is a data directory of ours."""
         return (self.root / "VERSION").exists()
 
-    def check(self) -> None:
-        """Refuse what cannot be used, in one line; changes nothing."""
+    def check(self, *, room: bool = True) -> None:
+        """Refuse what cannot be used, in one line; changes nothing. Without ``room`` a full disk will do."""
         if self.root.exists():
             self._check_existing()
         else:
@@ -101,7 +105,8 @@ class DataDirectory:
                     f"{self.root} cannot be created, because {parent} is not writable: choose another with --data",
                     reason="data-not-writable",
                 )
-        self._check_room()
+        if room:
+            self._check_room()
 
     def create(self) -> None:
         """Make what is missing. Call ``check`` before."""
@@ -154,7 +159,8 @@ class DataDirectory:
         free, needed = shutil.disk_usage(there).free // 2**20, ROOM_USED if self.exists() else ROOM_NEW
         if free < needed:
             raise PermanentError(
-                f"the disk of {self.root} is full: {free} MB are free and {needed} MB are needed", reason="disk-full"
+                f"the disk of {self.root} is full: make room there, {needed} MB are needed and {free} MB are free",
+                reason=disk.REASON,
             )
 
     # --- what is kept ------------------------------------------------------------------------------------------------
@@ -212,8 +218,9 @@ class Lock:
             os.close(descriptor)
             return self.take()
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()}).encode(), 0)
+        told = json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()})
+        # In place and of one length: that needs no room, and who makes some by a reset must get in.
+        os.pwrite(descriptor, told.ljust(_TOLD_WIDTH).encode(), 0)
         return None
 
     def holder(self) -> Holder | None:
@@ -249,11 +256,14 @@ def write_private(path: Path, text: str) -> None:
     """Replace a file whole, readable by its owner only from the first byte on."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _read_holder(path: Path) -> Holder | None:

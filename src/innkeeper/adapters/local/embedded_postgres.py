@@ -10,6 +10,7 @@ dedicated databases, and by tests. One directory holds everything of a server::
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -31,6 +32,7 @@ import psutil
 from innkeeper.adapters.local import postgres_lockfile as lockfile
 from innkeeper.adapters.local.postgres_config import HOST, LOOPBACK, hba, initdb_options, server_settings
 from innkeeper.adapters.local.postgres_install import Launcher, choose_launcher, major_version
+from innkeeper.model import disk
 from innkeeper.model.errors import PermanentError, TemporaryError
 
 RETRY_AFTER_CRASH = 10.0
@@ -46,6 +48,7 @@ LOG_LIMIT = 8 * 2**20
 
 _POLL = 0.005
 _OUTLIVED = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
+_NO_ROOM = (os.strerror(errno.ENOSPC), "HINT:  Check free disk space")
 _PORT_TAKEN = ("could not bind", "could not create any TCP/IP sockets")
 
 
@@ -263,6 +266,8 @@ class EmbeddedPostgres:
         if done.returncode != 0:
             said = done.stdout.strip().splitlines()[-1:]
             shutil.rmtree(building)
+            if any(words in done.stdout for words in _NO_ROOM):
+                raise self._no_room()
             raise PermanentError(f"could not make the data directory {self.data}: {' '.join(said)}", reason="initdb")
         data.rename(self.data)
         building.rmdir()
@@ -335,9 +340,14 @@ class EmbeddedPostgres:
             return _port_in_use(self.port)
         if any(words in line for words in _OUTLIVED for line in said):
             return TemporaryError(f"a killed server still holds {self.data}: try again in a few seconds")
+        if any(words in line for words in _NO_ROOM for line in said):  # whatever came after it
+            return self._no_room()
         fatal = [line for line in said if "FATAL" in line or "PANIC" in line] or said
         reason = fatal[-1] if fatal else "it said nothing"
         return PermanentError(f"PostgreSQL in {self.directory} does not start: {reason}", reason="postgres-start")
+
+    def _no_room(self) -> TemporaryError:
+        return TemporaryError(f"the disk of {self.directory} is full: {disk.ROOM}", reason=disk.REASON)
 
     def _end(self, how: signal.Signals, timeout: float) -> None:
         child = self.child

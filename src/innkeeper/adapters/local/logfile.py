@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from innkeeper.logs.redaction import clean
+from innkeeper.model import disk
 
 LIMIT = 8 * 2**20
 """Bytes; then the older half of a time is in NAME.log.1 and the file begins anew."""
@@ -29,14 +30,24 @@ def opened(path: Path) -> Generator[IO[bytes]]:
 
 
 def trim(path: Path) -> None:
-    """Copy a file that has grown too long aside and empty it; its writers append, so they go on at the start."""
+    """Copy a file that has grown too long aside and empty it; its writers append, so they go on at the start.
+
+    On a full disk the older half goes, which mostly makes room for the copy; if not, the file stays as it is for now.
+    """
     if not path.exists() or path.stat().st_size <= LIMIT:
         return
     aside = path.with_name(f"{path.name}.1")
-    with path.open("rb") as old, aside.open("wb") as new:
-        aside.chmod(0o600)
-        old.seek(-LIMIT, 2)
-        new.write(old.read())
+    aside.unlink(missing_ok=True)
+    try:
+        with path.open("rb") as old, aside.open("wb") as new:
+            aside.chmod(0o600)
+            old.seek(-LIMIT, 2)
+            new.write(old.read())
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        if not disk.is_full(error):
+            raise
+        return
     with path.open("r+b") as file:
         file.truncate(0)
 

@@ -11,6 +11,7 @@ from email.policy import SMTPUTF8
 from pathlib import Path
 
 from innkeeper.adapters.mail_message import check_address, compose, name_of
+from innkeeper.model import disk
 from innkeeper.model.errors import TemporaryError
 from innkeeper.ports import Mail
 
@@ -42,9 +43,11 @@ class MailFolder:
             # Unlike a rename, this leaves the message of a sender who was faster as it is.
             with suppress(FileExistsError):
                 os.link(draft, target)
-            draft.unlink()
         except OSError as error:
-            raise TemporaryError(f"the mail folder {self._folder} cannot be written: {error.strerror}") from error
+            why = f"the mail is not in its folder yet: {disk.refusal(error, self._folder)}"
+            raise TemporaryError(why, reason=disk.reason(error)) from error
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _write(path: Path, data: bytes) -> None:

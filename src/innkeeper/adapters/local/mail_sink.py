@@ -15,6 +15,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from innkeeper.adapters.local.mail import MailFolder
 from innkeeper.adapters.mail_message import name_of
+from innkeeper.model.errors import TemporaryError
 
 MOST = 1 << 20
 """Bytes of one message."""
@@ -62,5 +63,8 @@ class _Keeper:
         data = content if isinstance(content, bytes) else (content or "").encode()
         named = str(message_from_bytes(data).get("Message-ID", ""))
         ours = _OURS.fullmatch(named.strip())
-        self._folder.put(name_of(ours[1] if ours else named), data.replace(b"\r\n", b"\n"))
+        try:
+            self._folder.put(name_of(ours[1] if ours else named), data.replace(b"\r\n", b"\n"))
+        except TemporaryError as error:  # anything else than a 4xx would mean: never try this mail again
+            return f"452 {error}"
         return "250 kept"

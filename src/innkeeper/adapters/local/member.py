@@ -19,6 +19,7 @@ from innkeeper.adapters.local import logfile, processes, program_end
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.local.leash import Leash
 from innkeeper.adapters.local.ledger import Ledger
+from innkeeper.model.disk import refusal
 from innkeeper.model.errors import InnkeeperError
 
 
@@ -232,7 +233,9 @@ class PostgresMember:
             return None
         error = self._starting.exception()
         if error is not None:
-            if isinstance(error, InnkeeperError | OSError):
+            if isinstance(error, OSError):
+                return refusal(error, self.server.directory)
+            if isinstance(error, InnkeeperError):
                 return str(error)
             raise error
         return None if self.server.alive() else f"it ended; see {self.server.log_file}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from innkeeper.adapters.lines import TAIL_BYTES, clean, pieces
 from innkeeper.adapters.lines import tail as tail_of
+from innkeeper.model import disk
 
 LIMIT = 1024 * 1024
 """Bytes after which the file is trimmed."""
@@ -74,7 +75,13 @@ def _trim(path: Path) -> None:
             return  # another worker is at it
         kept = _end_of(path, KEPT)
         draft = path.with_suffix(".draft")
-        draft.write_bytes(kept)
+        try:
+            draft.write_bytes(kept)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            if not disk.is_full(error):
+                raise
+            return  # whoever looks at the activation wants to know how it is; trimmed once there is room
         draft.replace(_old(path))
         file.truncate(0)
 

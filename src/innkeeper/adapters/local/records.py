@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from innkeeper.model import disk
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import ActivationRef, Address
 
@@ -117,7 +118,8 @@ class Records:
         try:
             yield
         except OSError as error:
-            raise TemporaryError(f"the folder of {ref}, {self.folder(ref)}: {error.strerror}") from error
+            message = f"the records of {ref}: {disk.refusal(error, self.folder(ref))}"
+            raise TemporaryError(message, reason=disk.reason(error)) from error
 
     def generations(self, workspace_id: str) -> list[int]:
         """Generations of which something is here, lowest first."""
@@ -187,9 +189,12 @@ def _replace(path: str, whole: Record | Ending, *, durable: bool) -> None:
     data = {field.name: getattr(whole, field.name) for field in fields(whole)}
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, json.dumps(data).encode())
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(json.dumps(data).encode())
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+    except OSError:
+        Path(draft).unlink()  # each try on a full disk would leave one
+        raise
     Path(draft).replace(path)

@@ -19,6 +19,7 @@ import psutil
 from innkeeper.adapters.local import command, endings, output, processes, spawn
 from innkeeper.adapters.local.addresses import PORTS, Addresses
 from innkeeper.adapters.local.records import Ending, How, Record, Records
+from innkeeper.model import disk
 from innkeeper.model.app import render_env
 from innkeeper.model.errors import StaleGenerationError, TemporaryError
 from innkeeper.model.observed import Life, RuntimeObservation
@@ -103,7 +104,11 @@ class LocalRuntime:
         """End every process because the installation goes down: no stop mark, so each may start again."""
 
         def end(ref: ActivationRef) -> None:
-            self._end(ref, self._records.read(ref), grace=grace, how=How.HALTED)
+            try:
+                self._end(ref, self._records.read(ref), grace=grace, how=How.HALTED)
+            except OSError as error:  # it has ended, and on a full disk only the word about it is missing
+                if not disk.is_full(error):
+                    raise
 
         with ThreadPoolExecutor(_HALT_AT_ONCE) as pool:
             list(pool.map(end, self._records.refs()))

@@ -28,6 +28,7 @@ from types import FrameType
 from innkeeper.adapters.local import logfile
 from innkeeper.adapters.local.member import Member
 from innkeeper.adapters.local.orphans import Orphans
+from innkeeper.model.disk import refusal
 from innkeeper.model.errors import InnkeeperError, PermanentError, TemporaryError
 
 START_TIMEOUT = 120.0
@@ -184,7 +185,7 @@ class Supervisor:
             except (InnkeeperError, OSError) as error:
                 if not self._started:
                     raise
-                self._ended(place, str(error), now)
+                self._ended(place, refusal(error, self._logs) if isinstance(error, OSError) else str(error), now)
                 return
             place.phase = Phase.HELD
         if place.phase is Phase.HELD and needed:

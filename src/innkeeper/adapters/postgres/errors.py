@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
+from innkeeper.model import disk
 from innkeeper.model.errors import PermanentError, TemporaryError
 
 STALE = "IK001"
@@ -19,6 +20,8 @@ BUSY = "IK002"
 """SQLSTATE: another session acts for the same workspace."""
 DRIFT = "IK003"
 """SQLSTATE: the database or role is not as hardening.py says."""
+
+_FULL = "53100"
 
 LONGEST = 300
 """Characters of a message that are kept."""
@@ -35,7 +38,6 @@ _REASONS = {
     "28000": "admin-login",
     "28P01": "admin-login",
     "42501": "privilege",
-    "53100": "disk-full",
     "0A000": "not-supported",
 }
 
@@ -67,5 +69,6 @@ def translate(error: psycopg.Error, what: str) -> TemporaryError | PermanentErro
             return PermanentError(message, reason="admin-login")
         return TemporaryError(message)
     temporary = code == BUSY or code[:2] in _TEMPORARY_CLASSES or any(words in message for words in _TEMPORARY_MESSAGES)
-    # A full disk is class 53 too; somebody may be making room, so it stays worth another try.
+    if code == _FULL:
+        return TemporaryError(f"{message}: the instance's disk is full: {disk.ROOM}", reason=disk.REASON)
     return TemporaryError(message) if temporary else PermanentError(message, reason=_REASONS.get(code, "postgres"))
