@@ -62,7 +62,7 @@ check: ## the static gates: format, lint, types, layers
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: bench
-bench: ## speed, as ratios with their goals; ARGS=--quick in three minutes, ARGS="--only 6 7" for some rows
+bench: ## speed, as ratios with their goals; ARGS=--quick in less than a minute, ARGS="--only 6 7" for some rows
 	$(SETUP) dev
 	@exec $(BIN)/python tests/bench/run_all.py $(ARGS)
 

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -79,20 +80,14 @@ class Product:
 
     @contextmanager
     def without_spares(self) -> Generator[None]:
-        """No spare database is there or made: what is measured is cold."""
-        self._spares(0)
-        try:
+        """No spare database is ready or made: what is measured is cold."""
+        with self.stack.state_connection() as connection:
+            connection.autocommit = True
+            # A worker leaves the spares of an instance alone while another decides about them.
+            connection.execute("SELECT pg_advisory_lock(hashtextextended('spares ' || id, 0)) FROM instances")
+            while self.rows("SELECT count(*) FROM spares WHERE state <> 'given'") != [(0,)]:
+                self.stack.create(f"takes-{secrets.token_hex(4)}", app=self.app("tiny"))
             yield
-        finally:
-            self._spares(None)
-
-    def _spares(self, wanted: int | None) -> None:
-        """The data stay; None: as many as everywhere."""
-        self.stack.stop()
-        self.stack.options = () if wanted is None else ("--spares", str(wanted))
-        self.stack.start()
-        if wanted == 0:
-            eventually(lambda: self.rows("SELECT count(*) FROM spares") == [(0,)], timeout=60, poll=0.1)
 
     def app(self, name: str) -> str:
         """Registered, if it was not."""

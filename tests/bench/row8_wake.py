@@ -25,7 +25,7 @@ ENOUGH = 50
 
 def measure(bench: Bench) -> list[Row]:
     product = bench.product()
-    apps = {"tiny": 12 if bench.quick else 120}
+    apps = {"tiny": 8 if bench.quick else 120}
     if not bench.quick:
         apps["sample"] = 40
         if product.has_miniflux():

@@ -23,7 +23,7 @@ CONNECTIONS = 8
 
 def measure(bench: Bench) -> list[Row]:
     product = bench.product()
-    seconds = 0.7 if bench.quick else 2.0
+    seconds = 0.5 if bench.quick else 2.0
     slug = "read-me"
     product.stack.create(slug, app=product.app("tiny"))
     web = int(product.stack.local.data.kept_ports()["web"])
