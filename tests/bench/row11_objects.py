@@ -29,7 +29,10 @@ OBJECTS = 8
 """Of one activation."""
 
 TOGETHER = 8
-"""Activations in one measurement."""
+"""Activations at once, as many as a worker has threads."""
+
+EACH = 3
+"""Of each thread in one measurement: with a single one it would be that of the slowest of eight."""
 
 APP = App(
     "large",
@@ -57,8 +60,8 @@ def compare(sandbox: Sandbox, pairs: int, *, where: str = "") -> list[Row]:
     api, numbers = sandbox.cluster.api, itertools.count()
     mark = secrets.token_hex(4)
 
-    def specs() -> list[ActivationSpec]:
-        return [spec(ActivationRef(f"{mark}{next(numbers)}", 1)) for _ in range(TOGETHER)]
+    def specs(count: int) -> list[ActivationSpec]:
+        return [spec(ActivationRef(f"{mark}{next(numbers)}", 1)) for _ in range(count)]
 
     def start(each: ActivationSpec) -> None:
         runtime.start(each)
@@ -67,11 +70,11 @@ def compare(sandbox: Sandbox, pairs: int, *, where: str = "") -> list[Row]:
         write(api, objects_of(each, cluster=sandbox.name))
 
     def rate(act: Callable[[ActivationSpec], None], threads: int) -> float:
-        todo = specs()
+        todo = specs(max(TOGETHER, EACH * threads))
         if threads == 1:
-            return TOGETHER * OBJECTS / timed(lambda: [act(each) for each in todo])
+            return len(todo) * OBJECTS / timed(lambda: [act(each) for each in todo])
         with ThreadPoolExecutor(threads) as pool:
-            return TOGETHER * OBJECTS / timed(lambda: list(pool.map(act, todo)))
+            return len(todo) * OBJECTS / timed(lambda: list(pool.map(act, todo)))
 
     def compared(threads: int) -> Compared:
         return interleave(lambda: rate(start, threads), lambda: rate(bare, threads), pairs=pairs)

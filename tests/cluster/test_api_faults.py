@@ -1,6 +1,7 @@
 """An API server that refuses, fails, loses answers, forgets where a watch was, or dies: the runtime gets through it."""
 
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from innkeeper.adapters.kubernetes import pods as watching
 from innkeeper.adapters.kubernetes.names import collection
+from innkeeper.adapters.kubernetes.objects import make_namespace
 from innkeeper.adapters.kubernetes.runtime import KubernetesRuntime
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.observed import Life
@@ -21,6 +23,9 @@ from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
+
+TOGETHER = 10.0
+"""Seconds that one of two requests waits for the other: only how long a failure takes."""
 
 
 @pytest.fixture
@@ -112,6 +117,28 @@ def test_whatever_answer_is_lost_the_next_try_gets_on(proxy: ApiProxy, runtime: 
     assert pod["metadata"]["uid"] in next(iter(runtime._outputs.kept(ref).outputs), pod["metadata"]["uid"])
     assert until_done(lambda: runtime.remove(ref))
     eventually(lambda: runtime.remove(ref), timeout=PATIENCE)
+
+
+def test_pods_of_all_earlier_generations_are_looked_for_at_once(
+    proxy: ApiProxy, runtime: KubernetesRuntime, pods: Pods, ref: ActivationRef
+):
+    earlier = [ActivationRef(ref.workspace_id, generation) for generation in (1, 2)]
+    for each in earlier:
+        pods.core.create_namespace(make_namespace(each, cluster=pods.cluster))
+    lists, both = {collection("Pod", str(each)) for each in earlier}, threading.Barrier(len(earlier))
+
+    def meet(method: str, path: str) -> Fault | None:
+        """Neither is answered before the other was asked for."""
+        try:
+            if path.partition("?")[0] in lists:
+                both.wait(TOGETHER)
+        except threading.BrokenBarrierError:
+            return 500, {}
+        return None
+
+    proxy.fault = meet
+    start(runtime, ActivationRef(ref.workspace_id, 3))
+    assert sum(asked.removeprefix("GET ").partition("?")[0] in lists for asked in proxy.asked) == len(earlier)
 
 
 def test_a_watch_that_is_cut_goes_on_from_where_it_was(proxy: ApiProxy, runtime: KubernetesRuntime, ref: ActivationRef):
