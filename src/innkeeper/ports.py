@@ -33,8 +33,11 @@ class ActivationSpec:
 class Runtime(Protocol):
     """Runs activations: processes of this machine, or containers of one Kubernetes cluster."""
 
-    def start(self, spec: ActivationSpec) -> None:
-        """Ask for the activation to run; returns before it is healthy. Refused once that generation was stopped."""
+    def start(self, spec: ActivationSpec) -> Address | None:
+        """Ask for the activation to run; returns before it is healthy. Refused once that generation was stopped.
+
+        An address that leads to whatever process it has, and to nobody else's until it is removed, if it has one.
+        """
         ...
 
     def observe(self, ref: ActivationRef) -> RuntimeObservation:

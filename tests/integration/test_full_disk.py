@@ -202,7 +202,7 @@ def test_a_gateways_journal_falls_behind_and_catches_up(disk: SmallDisk, caplog:
     with path.open("ab") as file:  # up to where a page has room for half a line
         file.write(b"\n" * (4096 - path.stat().st_size - 10))
     disk.fill()
-    journal.withdrawn(Withdrawal("b", 7, ("b.1",), None))
+    journal.withdrawn(Withdrawal("b", 7, ("b.1",), ()))
     journal.read({"a": Counters(5, 6, 0)}, set())
     assert not path.read_text().endswith("\n"), "the control: the disk took half a line"
     (said,) = [record.message for record in caplog.records]

@@ -158,3 +158,69 @@ def test_traffic_that_meets_an_idle_sleep_meanwhile_does_not_open_the_address_ag
     replacing.instead = None
     acme.crew.until(lambda: route(acme).status == "awake")
     assert generations(acme) == [1]
+
+
+# --- the Service, whose address gateways use that are out of contact ------------------------------------------------
+
+
+def services(stage: Stage) -> tuple[Address | None, Address | None]:
+    """What the route carries, and what the newest activation's row says."""
+    with stage.house.database.transaction() as session:
+        newest = activations.get(session, stage.workspace.activation)
+    assert newest is not None
+    return route(stage).service, newest.service
+
+
+def asleep_then_awake(stage: Stage) -> None:
+    stage.ask(Request.DEACTIVATE)
+    stage.crew.until(lambda: stage.state == "deactivated")
+    assert services(stage) == (None, None)
+    stage.ask(Request.WAKE)
+    stage.crew.until(lambda: stage.state == "active" and stage.at_rest())
+
+
+def test_a_route_carries_its_activations_service_whoever_publishes_it(acme: Stage, replacing: Replacing):
+    assert services(acme) == (None, None)
+    first, second = Address("10.96.0.1", 80), Address("10.96.0.2", 80)
+    replacing.service = first
+    asleep_then_awake(acme)
+    assert services(acme) == (first, first)
+    assert route(acme).address != first
+    # Its pod is replaced: closed without one, published with it again.
+    replacing.instead = STARTING
+    acme.crew.until(lambda: route(acme).status == "asleep")
+    assert services(acme) == (None, first)
+    replacing.instead = None
+    settle(acme)
+    assert services(acme) == (first, first)
+    # The next generation has one of its own.
+    replacing.service = second
+    asleep_then_awake(acme)
+    assert services(acme) == (second, second)
+    # And the one after that has none: nothing of the last one stays.
+    replacing.service = None
+    asleep_then_awake(acme)
+    assert services(acme) == (None, None)
+
+
+@pytest.mark.parametrize("kind", [Kind.DIE_BEFORE, Kind.DIE_AFTER])
+@pytest.mark.parametrize("call", ["Runtime.start", "transaction:control.steps.rising._start"])
+def test_a_worker_that_dies_between_start_and_publishing_loses_no_service(
+    acme: Stage, replacing: Replacing, kind: Kind, call: str
+):
+    replacing.service = Address("10.96.0.1", 80)
+    fired: list[Point] = []
+
+    def choose(point: Point, possible: tuple[Kind, ...]) -> Kind | None:
+        if not fired and point.call == call and kind in possible:
+            fired.append(point)
+            return kind
+        return None
+
+    acme.ask(Request.DEACTIVATE)
+    acme.crew.until(lambda: acme.state == "deactivated")
+    acme.ask(Request.WAKE)
+    acme.faults.choose = choose
+    acme.crew.until(lambda: acme.state == "active")
+    assert fired
+    assert services(acme) == (replacing.service, replacing.service)

@@ -10,7 +10,7 @@ from pathlib import Path
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.model.errors import InnkeeperError
 from innkeeper.model.observed import RuntimeObservation
-from innkeeper.model.workspace import ActivationRef, Cluster
+from innkeeper.model.workspace import ActivationRef, Address, Cluster
 from innkeeper.ports import ActivationSpec, ClusterReport, Runtime, Trial
 
 CLUSTER = Cluster("cls-1", "local", "local", "", "open", 1000)
@@ -36,14 +36,16 @@ class Replacing:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.instead: RuntimeObservation | None = None
+        self.service: Address | None = None
         self.started: list[ActivationRef] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._runtime, name)
 
-    def start(self, spec: ActivationSpec) -> None:
+    def start(self, spec: ActivationSpec) -> Address | None:
         self.started.append(spec.ref)
         self._runtime.start(spec)
+        return self.service
 
     def observe(self, ref: ActivationRef) -> RuntimeObservation:
         return self.instead or self._runtime.observe(ref)

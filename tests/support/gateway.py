@@ -162,8 +162,15 @@ class Gateway:
         self.apps.append(app)
         return app
 
-    def publish(self, site: Site, app: SmallApp, generation: int = 1) -> int:
+    def publish(self, site: Site, app: SmallApp, generation: int = 1, *, service: SmallApp | None = None) -> int:
+        """``service``: at whose address the activation's Service is."""
         with self.state.transaction() as session:
+            if service is not None:
+                session.execute(
+                    "INSERT INTO activations (workspace_id, generation, phase, sealed_key, service)"
+                    " VALUES (%s, %s, 'ready', '', %s) ON CONFLICT DO NOTHING",
+                    (site.id, generation, str(Address(service.ip, service.port))),
+                )
             address = Address(app.ip, app.port)
             return routes.publish(session, workspace_id=site.id, generation=generation, address=address)()
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from innkeeper.gateway.haproxy import Counters, map_entries, map_value, quote, s
 from innkeeper.gateway.held import Held
 from innkeeper.gateway.journal import Journal, Withdrawal
 from innkeeper.gateway.readings import by_workspace, changes
-from innkeeper.gateway.routes import is_probe, plan, policy
+from innkeeper.gateway.routes import is_probe, plan, policy, through_services
 from innkeeper.gateway.settings import GatewaySettings, split_address
 from innkeeper.gateway.statements import RouteRow
+from innkeeper.model.workspace import Address
 
 HELD = Held("a.apps.localhost", "127.0.0.1", 5000, "a.1")
-TEXT = f"7f000001|05000|{'0' * 16}|a.1"
+NONE = "0" * 16
+TEXT = f"7f000001|05000|{NONE}|o|00000000|00000|a.1"
+SERVICE = Address("10.96.0.1", 80)
+"""Its Service's."""
 
 
 def row(status: str, *, generation: int = 1, port: int | None = 5000, **more: object) -> RouteRow:
@@ -43,20 +48,24 @@ def decide(*rows: RouteRow, held: dict[str, Held] | None = None):
 def test_an_awakening_is_one_entry():
     assert decide(row("awake")).awaken == [f"add map hosts.map a.apps.localhost {TEXT}"]
     sixth = decide(row("awake", ip="0:0::1")).awaken
-    assert sixth == [f"add map hosts6.map a.apps.localhost ::1|05000|{'0' * 16}|a.1"]
+    assert sixth == [f"add map hosts6.map a.apps.localhost ::1|05000|{NONE}|o|::|00000|a.1"]
 
 
 @pytest.mark.parametrize(
     ("ip", "map_"), [("10.1.2.255", "hosts.map"), ("::1", "hosts6.map"), ("fd00::7", "hosts6.map")]
 )
 @pytest.mark.parametrize("rules", ["", "0123456789abcdef"])
-def test_what_is_written_is_read_back(ip: str, map_: str, rules: str):
-    held = Held("a.apps.localhost", ip, 80, "a-b.12", rules)
-    assert Held.read(held.host, held.text) == held
-    assert held.map == map_
-    # The places at which HAProxy cuts it.
-    if map_ == "hosts.map":
-        assert (held.text[9:14], held.text[32:]) == ("00080", "a-b.12")
+@pytest.mark.parametrize("service", [False, True])
+def test_what_is_written_is_read_back(ip: str, map_: str, rules: str, *, service: bool):
+    beside = (SERVICE if map_ == "hosts.map" else Address("fd00::1", 81)) if service else None
+    held = Held("a.apps.localhost", ip, 80, "a-b.12", rules, beside)
+    for each in (held, held.through_service):
+        assert Held.read(each.host, each.text) == each
+        assert each.map == map_
+        # The places at which HAProxy cuts it.
+        if map_ == "hosts.map":
+            assert (each.text[9:14], each.text[49:]) == ("00080", "a-b.12")
+        assert each.text.split("|")[6] == "a-b.12"
 
 
 def test_the_same_route_again_is_nothing():
@@ -66,7 +75,7 @@ def test_the_same_route_again_is_nothing():
 
 def test_another_route_takes_the_place_of_the_old_one_without_a_moment_between():
     decided = decide(row("awake", generation=2, port=5001), held={"a": HELD})
-    assert decided.awaken == [f"set map hosts.map a.apps.localhost 7f000001|05001|{'0' * 16}|a.2"]
+    assert decided.awaken == [f"set map hosts.map a.apps.localhost 7f000001|05001|{NONE}|o|00000000|00000|a.2"]
     assert decided.taken == {"a": HELD}
 
 
@@ -75,6 +84,44 @@ def test_another_key_or_map_deletes_first_because_the_old_entry_would_stay(other
     decided = decide(row("awake", **other), held={"a": HELD})
     assert decided.awaken[0] == "del map hosts.map a.apps.localhost"
     assert [command.split()[0] for command in decided.awaken] == ["del", "add"]
+
+
+KNOWN = replace(HELD, service=SERVICE)
+
+
+def test_who_loses_contact_goes_by_services_where_there_are_any():
+    alone = replace(HELD, host="b.apps.localhost", activation="b.1")
+    decided = through_services({"a": KNOWN, "b": alone})
+    assert decided.awaken == [f"set map hosts.map a.apps.localhost 0a600001|00080|{NONE}|s|7f000001|05000|a.1"]
+    assert decided.held == {"a": KNOWN.through_service}
+    assert (decided.prepare, decided.withdraw) == ([], [])
+    assert through_services({"a": KNOWN.through_service, "b": alone}).held == {}
+
+
+def test_what_goes_by_its_service_stays_there_until_the_table_says_something_new():
+    held = {"a": KNOWN.through_service}
+    same = decide(row("awake", service=str(SERVICE)), held=held)
+    assert (same.awaken, same.withdraw, same.held, same.taken) == ([], [], {}, {})
+    # Another pod, another Service, another generation: somebody has looked since.
+    news: dict[str, Any]
+    for news in ({"port": 5001}, {"ip": "10.0.0.1"}, {"service": "10.96.0.2:80"}, {"generation": 2}):
+        decided = decide(row("awake", **({"service": str(SERVICE)} | news)), held=held)
+        assert [command.split()[0] for command in decided.awaken] == ["set"]
+        assert decided.held["a"] is not None
+        assert not decided.held["a"].by_service
+        assert decided.taken == held
+    assert decide(row("asleep"), held=held).withdraw == ["del map hosts.map a.apps.localhost"]
+
+
+def test_a_service_of_the_other_family_is_not_used_and_said():
+    decided = decide(row("awake", service="[fd00::1]:80"))
+    assert decided.held == {"a": HELD}
+    assert len(decided.refused) == 1
+
+
+def test_streams_are_where_they_were_when_their_route_changed():
+    assert KNOWN.addresses == KNOWN.through_service.addresses == ("127.0.0.1:5000", "10.96.0.1:80")
+    assert HELD.addresses == ("127.0.0.1:5000",)
 
 
 @pytest.mark.parametrize("status", ["asleep", "refused", "purged"])
@@ -170,15 +217,15 @@ def test_a_journal_is_valid_for_one_life_of_haproxy(tmp_path: Path):
     first = Journal.open(path, "one")
     first.read({"a": Counters(1, 2, 0), "b": Counters(3, 4, 1)}, set())
     first.read({"a": Counters(5, 6, 0)}, {"b"})
-    first.withdrawn(Withdrawal("a", 7, ("a.1",), "127.0.0.1:5000"))
-    first.withdrawn(Withdrawal("c", 8, ("c.1",), None))
+    first.withdrawn(Withdrawal("a", 7, ("a.1",), KNOWN.addresses))
+    first.withdrawn(Withdrawal("c", 8, ("c.1",), ()))
     first.drained("c", 9)
     with path.open("a") as file:
         file.write('["read",{"a":[99')  # torn: the agent died while it wrote
     again = Journal.open(path, "one")
     assert again.adopted
     assert again.counters == {"a": Counters(5, 6, 0)}
-    assert list(again.withdrawals.values()) == [Withdrawal("a", 7, ("a.1",), "127.0.0.1:5000")]
+    assert list(again.withdrawals.values()) == [Withdrawal("a", 7, ("a.1",), KNOWN.addresses)]
     other = Journal.open(path, "two")
     assert (other.adopted, other.counters, other.withdrawals) == (False, {}, {})
 
@@ -192,7 +239,9 @@ def test_answers_of_haproxy_are_read():
         "0xa2: [x] id=2 proto=tcpv4\n  server=<NONE> (id=-1)\n"
         "0xa3: [x] id=3 proto=tcpv4\n  server=http (id=1) addr=127.0.0.1:50001\n"
     )
-    assert streams_to(listing, "127.0.0.1:5000") == ["0xa1"]
+    assert streams_to(listing, ("127.0.0.1:5000",)) == ["0xa1"]
+    assert streams_to(listing, ("127.0.0.1:50001", "127.0.0.1:5000")) == ["0xa1", "0xa3"]
+    assert streams_to(listing, ()) == []
     assert streams_to(listing, None) == ["0xa1", "0xa3"]
     assert quote("a b;c\\") == "a\\ b\\;c\\\\"
 

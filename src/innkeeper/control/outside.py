@@ -98,8 +98,11 @@ class Outside:
         self.server.drop_database(self.database, fence=self.workspace.fence)
         return self.server.observe(self.database).absent
 
-    def start(self, activation: Activation) -> None:
-        """Open its login, then ask the runtime for the process, with exactly the environment of its app spec."""
+    def start(self, activation: Activation) -> Address | None:
+        """Open its login, then ask the runtime for the process, with exactly the environment of its app spec.
+
+        The address that leads to it whatever process it has, if there is one.
+        """
         house, server = self.house, self.server
         key = house.box.open(activation.sealed_key, context=key_context(activation.workspace_id, activation.generation))
         password = credentials.activation_password(key, activation.ref)
@@ -117,9 +120,10 @@ class Outside:
         # Not meanwhile: the runtime holds the workspace's lock, and with it would stand whoever takes over from us.
         verifier = house.verifiers.take(activation.ref, key)
         server.open_login(self.database, verifier, fence=self.workspace.fence)
-        self.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
+        service = self.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
         # The application is on its way, so this costs its start nothing.
         server.settle_login(self.database, fence=self.workspace.fence)
+        return service
 
     def health(self, address: Address) -> HealthAnswer:
         """Ask the application itself."""

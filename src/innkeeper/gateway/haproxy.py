@@ -5,7 +5,7 @@ A connection belongs to one process: when HAProxy dies it ends, so no command me
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -173,8 +173,8 @@ def map_value(answer: str) -> str | None:
     return found[1] if found else None
 
 
-def streams_to(answer: str, address: str | None) -> list[str]:
-    """Ids of the streams of ``show sess all`` that are connected to ``ip:port``; None: to any workspace."""
+def streams_to(answer: str, addresses: Collection[str] | None) -> list[str]:
+    """Ids of the streams of ``show sess all`` that are connected to one ``ip:port`` of them; None: to any workspace."""
     blocks = re.split(r"(?m)^(?=0x[0-9a-f]+: )", answer)
     found = (_STREAM.search(block) for block in blocks)
-    return [match[1] for match in found if match and address in {None, match[2]}]
+    return [match[1] for match in found if match and (addresses is None or match[2] in addresses)]

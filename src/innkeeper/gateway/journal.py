@@ -22,12 +22,12 @@ COMPACT_AFTER = 20_000
 
 
 class Withdrawal(NamedTuple):
-    """A route that was taken back and whose streams are being counted. ``address`` is where they go, if known."""
+    """A route that was taken back and whose streams are being counted. ``addresses``: where they go, if known."""
 
     workspace_id: str
     version: int
     activations: tuple[str, ...]
-    address: str | None
+    addresses: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -106,8 +106,8 @@ class Journal:
                 self.counters.update({key: Counters(*value) for key, value in changed.items()})
                 for key in gone:
                     self.counters.pop(key, None)
-            case ["withdrawn", workspace_id, version, activations, address]:
-                withdrawal = Withdrawal(workspace_id, version, tuple(activations), address)
+            case ["withdrawn", workspace_id, version, activations, addresses]:
+                withdrawal = Withdrawal(workspace_id, version, tuple(activations), tuple(addresses))
                 self.withdrawals[workspace_id, version] = withdrawal
             case ["drained", workspace_id, version]:
                 over = [key for key in self.withdrawals if key[0] == workspace_id and key[1] <= version]

@@ -87,7 +87,8 @@ class Life:
             await self._work(self._register())
             log.info("HAProxy %s %s", self._boot.id, "adopted" if self.adopted else "registered")
             self._prover.resume()
-            jobs = [self.reader.run(), self.follower.run(), self._prover.run(), self._prover.run_drains()]
+            jobs = [self.reader.run(), self.follower.run(), self.follower.watch_contact()]
+            jobs += [self._prover.run(), self._prover.run_drains()]
             if self._settings.listen_tls:
                 jobs.append(Certificate(SOCKET, self._settings.certificate).run())
             await self._work(*jobs)
@@ -129,7 +130,8 @@ class Life:
             sleepers=self._sleepers,
             prover=self._prover,
         )
-        self._tasks = [asyncio.create_task(self.follower.run())]
+        jobs = (self.follower.run(), self.follower.watch_contact())
+        self._tasks = [asyncio.create_task(job) for job in jobs]
         try:
             await _until(lambda: _is_deserted(haproxy), self._settings.leave_linger)
         finally:
@@ -154,6 +156,8 @@ class Life:
                 await statements.register(self._telling, self._member)
             except TemporaryError as error:
                 log.warning("not registered, so nothing new is routed; trying on: %s", error)
+                # Routes of an agent before this one: for how long it had been out of contact, nobody knows.
+                await self.follower.lose_contact()
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)
                 # Sign of life of HAProxy: registering a dead one would only puzzle.

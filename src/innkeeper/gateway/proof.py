@@ -142,9 +142,9 @@ class Prover:
         asked = [(workspace, name, host, held) for workspace, host, held in wanted for name in HOST_MAPS]
         answers = await self._haproxy.run(*(f"get map {name} {host}" for _, name, host, _ in asked))
         for (workspace, name, host, held), answer in zip(asked, answers, strict=True):
-            text = held.text if held is not None and held.map == name else None
-            if map_value(answer) != text and self._current(workspace, task):
-                message = f"{host}: HAProxy's {name} says {map_value(answer)!r}, not {text!r}"
+            texts = held.texts if held is not None and held.map == name else {None}
+            if map_value(answer) not in texts and self._current(workspace, task):
+                message = f"{host}: HAProxy's {name} says {map_value(answer)!r}, not {' or '.join(map(repr, texts))}"
                 raise HaproxyAwayError(message)
         gone = [(w, host) for w, hosts in task.gone.items() if self._current(w, task) for host in hosts]
         routes = await ask_own_haproxy(
@@ -178,11 +178,11 @@ class Prover:
         """The streams to follow: those of the route that was held, or of the generation that the row names."""
         earlier = [w for w in self._journal.withdrawals.values() if w.workspace_id == row.workspace_id]
         activations = {activation(row), *(key for w in earlier for key in w.activations)}
-        address = next((w.address for w in earlier if w.address), None)
+        addresses = next((w.addresses for w in earlier if w.addresses), ())
         if before is not None:
             activations.add(before.activation)
-            address = before.address
-        return Withdrawal(row.workspace_id, row.version, tuple(sorted(activations)), address)
+            addresses = before.addresses
+        return Withdrawal(row.workspace_id, row.version, tuple(sorted(activations)), addresses)
 
     def _follow(self, task: Task) -> None:
         now = time.monotonic()
@@ -251,11 +251,11 @@ class Prover:
 
     async def _cut(self, drain: _Drain) -> None:
         """The withdrawal was ordered and its grace is over: end the streams that are left."""
-        if drain.what.address is None:
+        if not drain.what.addresses:
             log.error("streams of workspace %s cannot be cut: its address is not known", drain.what.workspace_id)
             return
         listing = await self._haproxy.run("show sess all")
-        found = streams_to(listing[0], drain.what.address)
+        found = streams_to(listing[0], drain.what.addresses)
         await self._haproxy.run(*(f"shutdown session {stream}" for stream in found))
         log.info("cut %d streams of workspace %s, as ordered", len(found), drain.what.workspace_id)
 

@@ -3,13 +3,17 @@
 | row                       | held by HAProxy     | commands                                                       |
 |---------------------------|---------------------|----------------------------------------------------------------|
 | awake                     | nothing             | policy if new, then the entry                                  |
-| awake                     | the same route      | none                                                           |
+| awake                     | the same route      | none, also if contact was lost since and it goes by its Service |
 | awake                     | another route       | replace the value; nobody meets a moment without               |
 | awake                     | another host or map | delete the old entry, then add                                 |
 | asleep, refused, purged   | nothing             | none                                                           |
 | asleep, refused, purged   | a route             | delete the entry; its streams are followed to their end        |
 
 One entry is all there is of a route, so a request has met either the whole of it or nothing.
+
+When contact with the state database is lost (``through_services``), each route goes by its Service, if it has one. It
+stays there when contact is back, until the table says something new of it: what the table says was written by workers
+who had lost contact, too, and a pod's address in it may be another tenant's by now.
 """
 
 import hashlib
@@ -17,13 +21,14 @@ import ipaddress
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from innkeeper.gateway.haproxy import quote
 from innkeeper.gateway.held import NO_POLICY, Held
 from innkeeper.gateway.settings import HOST
 from innkeeper.gateway.statements import RouteRow
+from innkeeper.model.workspace import Address
 
 WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,50}\Z")
 """Fits the tables' keys with a generation behind it; longer keys would be cut and share a count."""
@@ -41,7 +46,7 @@ class Plan:
     taken: dict[str, Held] = field(default_factory=dict[str, Held])
     """What was held before, for those whose route goes away or is replaced."""
     refused: list[str] = field(default_factory=list[str])
-    """Rows that cannot be served, each with the reason."""
+    """What of a row cannot be served, each with the reason."""
     policies: set[str] = field(default_factory=set[str])
 
 
@@ -59,6 +64,8 @@ def plan(
                 result.refused.append(wrong)
             else:
                 after = _wanted(row, result, policies)
+        if before is not None and after in (before, replace(before, by_service=False)):
+            continue
         if after == before:
             continue
         if before is not None:
@@ -68,6 +75,17 @@ def plan(
         elif before is not None:
             result.withdraw.append(withdrawal(before))
         result.held[row.workspace_id] = after
+    return result
+
+
+def through_services(held: Mapping[str, Held]) -> Plan:
+    """Contact is lost: what an address of a pod leads to, nobody knows any more."""
+    result = Plan()
+    for workspace, before in held.items():
+        after = before.through_service
+        if after != before:
+            result.awaken += _entry(before, after)
+            result.held[workspace] = after
     return result
 
 
@@ -101,8 +119,20 @@ def _wanted(row: RouteRow, result: Plan, policies: Collection[str]) -> Held:
         for word in _agents(row.idle):
             result.prepare.append(f"add map probe-words.map {quote(word)} 1")
             result.prepare.append(f"add map probe-agents.map {quote(_pattern(name, word))} 1")
-    ip = str(ipaddress.ip_address(row.ip or ""))
-    return Held(row.host, ip, row.port or 0, activation(row), name)
+    ip = ipaddress.ip_address(row.ip or "")
+    return Held(row.host, str(ip), row.port or 0, activation(row), name, _service(row, ip.version, result))
+
+
+def _service(row: RouteRow, version: int, result: Plan) -> Address | None:
+    """Of the other family, it would be in another map than the address it stands in for: not used."""
+    if row.service is None:
+        return None
+    address = Address.parse(row.service)
+    ip = ipaddress.ip_address(address.ip)
+    if ip.version != version:
+        result.refused.append(f"workspace {row.workspace_id}: by its Service, whose address is {row.service}")
+        return None
+    return Address(str(ip), address.port)
 
 
 def activation(row: RouteRow) -> str:

@@ -54,6 +54,9 @@ class GatewaySettings:
     """A browser's navigation gets the waking page after this."""
     read_every: float = 5.0
     """Between two readings of the counters; a reading is fresh for 60 s, so 5 s forgives eleven failures."""
+    lost_after: float = 10.0
+    """Without having read the route table for so long, requests go by Services (DESIGN.md section 5). Long enough for a
+    database that restarts; what may be asked of a stranger meanwhile: docs/adr/0016-out-of-contact-by-service.md."""
     leave_linger: float = 0.0
     """A gateway that leaves first serves on who has a connection already, for so long: each answer tells him to make
     another, where others listen in its stead."""

@@ -8,7 +8,8 @@ from innkeeper.gateway.database import Database, Row
 from innkeeper.gateway.haproxy import Counters
 
 _COLUMNS = """c.version, r.workspace_id, r.host, r.status, r.generation, r.ip, r.port, r.version, r.refusal,
- r.retry_after, extract(epoch FROM r.close_after_real_at - clock_timestamp())::float8, r.idle"""
+ r.retry_after, extract(epoch FROM r.close_after_real_at - clock_timestamp())::float8, r.idle,
+ CASE WHEN r.service_generation = r.generation THEN r.service END"""
 
 _CHANGES = f"SELECT {_COLUMNS} FROM route_clock c LEFT JOIN routes r ON r.version > %s"  # noqa: S608 - constants
 
@@ -51,7 +52,10 @@ _TELL = "SELECT pg_notify('gateway', '')"
 
 @dataclass(frozen=True, slots=True)
 class RouteRow:
-    """A row of the route table as a gateway sees it. ``close_in``: seconds until streams may be cut (None: never)."""
+    """A row of the route table as a gateway sees it. ``close_in``: seconds until streams may be cut (None: never).
+
+    ``service``: its Service's address, ``ip:port``, if it has one.
+    """
 
     workspace_id: str
     host: str
@@ -64,6 +68,7 @@ class RouteRow:
     retry_after: int | None = None
     close_in: float | None = None
     idle: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    service: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class Snapshot:
 
 
 def _snapshot(rows: Sequence[Row]) -> Snapshot:
-    return Snapshot(version=rows[0][0], rows=[RouteRow(*row[1:12]) for row in rows if row[1] is not None])
+    return Snapshot(version=rows[0][0], rows=[RouteRow(*row[1:13]) for row in rows if row[1] is not None])
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,7 @@ class Workspace:
 class Activation:
     """The row of one life of a container, on one cluster from begin to end.
 
+    ``service`` leads to it whatever process or pod it has, ``address`` to the one it has now.
     ``sealed_key`` is what its password is derived from, wiped when it ends. ``cluster_id`` None: begun by a version
     that knew one runtime only, before any cluster was registered.
     """
@@ -210,6 +211,7 @@ class Activation:
     withdrawn_version: int | None
     address: Address | None
     pid: int | None
+    service: Address | None = None
 
     @property
     def ref(self) -> ActivationRef:
@@ -229,6 +231,7 @@ class RouteStatus(StrEnum):
 class Route:
     """One workspace's row of the route table, as gateways follow it. ``version`` is commit-ordered.
 
+    ``service``: where its requests go from a gateway that has lost touch, and cannot know whose ``address`` is by then.
     ``refusal`` and ``retry_after`` (seconds) tell why a sleeper cannot be woken now; ``close_after`` is the real time
     after which open streams of a withdrawn route may be cut (ordered deactivations only).
     """
@@ -239,6 +242,7 @@ class Route:
     generation: int
     address: Address | None
     version: int
+    service: Address | None = None
     refusal: str | None = None
     retry_after: int | None = None
     close_after: datetime | None = None

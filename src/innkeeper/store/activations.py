@@ -9,7 +9,7 @@ from innkeeper.store.session import Later, Session
 
 _COLUMNS = (
     "workspace_id, generation, cluster_id, phase, sealed_key, started_at, started_real_at, ready_at, ended_at,"
-    " withdrawn_version, address, pid"
+    " withdrawn_version, address, pid, service"
 )
 
 
@@ -59,6 +59,15 @@ def restarting(session: Session, ref: ActivationRef) -> None:
     )
 
 
+def serves(session: Session, ref: ActivationRef, *, service: Address | None) -> None:
+    """Its Service is there, before its first process is: what its route carries when it is published."""
+    session.execute(
+        "UPDATE activations SET service = %s WHERE workspace_id = %s AND generation = %s"
+        " AND phase IN ('starting', 'ready')",
+        (None if service is None else str(service), ref.workspace_id, ref.generation),
+    )
+
+
 def moved(session: Session, ref: ActivationRef, *, address: Address) -> None:
     """Its runtime has put it elsewhere: the process there has its own time to become healthy."""
     session.execute(
@@ -98,7 +107,8 @@ def ended(session: Session, ref: ActivationRef) -> None:
 def stopped(session: Session, ref: ActivationRef) -> None:
     """Its process is gone: wipe what its password was derived from; due for removal now."""
     session.execute(
-        "UPDATE activations SET sealed_key = '', address = NULL, pid = NULL, due_real_at = clock_timestamp()"
+        "UPDATE activations SET sealed_key = '', address = NULL, pid = NULL, service = NULL,"
+        " due_real_at = clock_timestamp()"
         " WHERE workspace_id = %s AND generation = %s AND phase = 'ended'",
         (ref.workspace_id, ref.generation),
     )
@@ -152,8 +162,8 @@ def living(session: Session) -> list[Activation]:
 
 def _activation(row: Mapping[str, Any]) -> Activation:
     found = dict(row)
-    if found["address"] is not None:
-        found["address"] = Address.parse(found["address"])
+    for name in ("address", "service"):
+        found[name] = None if found[name] is None else Address.parse(found[name])
     found["sealed_key"] = bytes(cast("bytes", found["sealed_key"]))
     return Activation(**found)
 

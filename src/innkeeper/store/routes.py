@@ -13,7 +13,10 @@ from psycopg.types.json import Jsonb
 from innkeeper.model.workspace import Address, Route, RouteStatus
 from innkeeper.store.session import Later, Session, notify
 
-_COLUMNS = "workspace_id, host, status, generation, ip, port, version, refusal, retry_after, close_after_real_at"
+_COLUMNS = (
+    "workspace_id, host, status, generation, ip, port, version, refusal, retry_after, close_after_real_at,"
+    " CASE WHEN service_generation = generation THEN service END AS service"
+)
 
 
 def insert(session: Session, *, workspace_id: str, host: str, idle: Mapping[str, object]) -> None:
@@ -26,7 +29,10 @@ def insert(session: Session, *, workspace_id: str, host: str, idle: Mapping[str,
 
 
 def publish(session: Session, *, workspace_id: str, generation: int, address: Address) -> Later[int]:
-    """Send the host's requests to this address; its version, for who wants to know: requests wait for the commit."""
+    """Send the host's requests to this address; its version, for who wants to know: requests wait for the commit.
+
+    The Service's, for gateways that lose touch, is what the activation's row says (``activations.serves``).
+    """
     return _set(session, workspace_id, RouteStatus.AWAKE, generation=generation, ip=address.ip, port=address.port)
 
 
@@ -148,7 +154,9 @@ def _set(
     changed = session.execute(
         "WITH ticked AS (UPDATE route_clock SET version = version + 1 RETURNING version),"
         " changed AS (UPDATE routes SET status = %(status)s, generation = coalesce(%(generation)s, generation),"
-        " ip = %(ip)s, port = %(port)s, refusal = %(refusal)s, retry_after = %(retry_after)s::int,"
+        " ip = %(ip)s, port = %(port)s, service_generation = %(generation)s, service = (SELECT a.service"
+        "  FROM activations a WHERE a.workspace_id = routes.workspace_id AND a.generation = %(generation)s),"
+        " refusal = %(refusal)s, retry_after = %(retry_after)s::int,"
         " refused_until_real_at = CASE WHEN NOT %(lasting)s THEN clock_timestamp() +"
         " make_interval(secs => %(retry_after)s::int) END,"
         " close_after_real_at = clock_timestamp() + %(close_in)s::interval, version = ticked.version FROM ticked"
@@ -184,6 +192,7 @@ def _route(row: Mapping[str, Any]) -> Route:
         generation=row["generation"],
         address=address,
         version=row["version"],
+        service=None if row["service"] is None else Address.parse(row["service"]),
         refusal=row["refusal"],
         retry_after=row["retry_after"],
         close_after=row["close_after_real_at"],

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from innkeeper.model import errors
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration; a database beyond it belongs to a newer version of the product."""
 
 ROLES = ("innkeeper_owner", "innkeeper_app", "innkeeper_gateway")

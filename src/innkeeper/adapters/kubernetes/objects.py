@@ -6,10 +6,10 @@ Pod Security is ``restricted``, and says so three times: refused, audited and wa
 from base64 import b64encode
 from collections.abc import Mapping
 
-from innkeeper.adapters.kubernetes.names import APP, Manifest, labels
+from innkeeper.adapters.kubernetes.names import APP, Manifest, labels, part
 from innkeeper.adapters.kubernetes.workload import resources
 from innkeeper.model.app import App
-from innkeeper.model.workspace import ActivationRef
+from innkeeper.model.workspace import ActivationRef, Address
 
 QUOTA = "activation"
 
@@ -82,6 +82,12 @@ def make_service(ref: ActivationRef, app: App, *, cluster: str) -> Manifest:
         "ports": [{"name": "http", "protocol": "TCP", "port": app.port, "targetPort": app.port}],
     }
     return _object("v1", "Service", APP, ref, cluster) | {"spec": spec}
+
+
+def service_address(service: Manifest | None, app: App) -> Address | None:
+    """Of one that the API server answered with: given when it was made, for as long as it is there."""
+    ip = part(service or {}, "spec").get("clusterIP")
+    return None if ip in (None, "", "None") else Address(ip, app.port)
 
 
 def make_config_map(ref: ActivationRef, name: str, data: Mapping[str, str], *, cluster: str) -> Manifest:

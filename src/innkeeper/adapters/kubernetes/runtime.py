@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -40,7 +41,7 @@ from innkeeper.adapters.lines import lines
 from innkeeper.model.app import render_env
 from innkeeper.model.errors import PermanentError, StaleGenerationError, TemporaryError
 from innkeeper.model.observed import Life, RuntimeObservation
-from innkeeper.model.workspace import ActivationRef
+from innkeeper.model.workspace import ActivationRef, Address
 from innkeeper.ports import ActivationSpec
 
 log = structlog.get_logger()
@@ -55,6 +56,8 @@ _FROZEN = 3600.0
 
 
 _ABSENT = RuntimeObservation(Life.ABSENT)
+
+_T = TypeVar("_T")
 
 _FOLLOW_PAUSE = 0.2
 
@@ -96,7 +99,7 @@ class KubernetesRuntime:
 
     # --- ports.Runtime -----------------------------------------------------------------------------------------------
 
-    def start(self, spec: ActivationSpec) -> None:
+    def start(self, spec: ActivationSpec) -> Address | None:
         ref, app = spec.ref, spec.app
         if not app.image:
             raise PermanentError(
@@ -134,9 +137,10 @@ class KubernetesRuntime:
         host = urlsplit(spec.values["url"]).hostname
         runs = workload.make_workload(ref, app, cluster=self._cluster, host=host, after=succession.after)
         service = objects.make_service(ref, app, cluster=self._cluster)
-        self._at_once([partial(write, runs), partial(write, service)])
+        _, served = self._at_once([partial(write, runs), partial(write, service)])
         self._fresh.clear(ref, succession)
         self._memory.remember(ref, RuntimeObservation(Life.STARTING))
+        return objects.service_address(served, app)
 
     def observe(self, ref: ActivationRef) -> RuntimeObservation:
         pods = self._watch.pods(str(ref))
@@ -319,12 +323,13 @@ class KubernetesRuntime:
         """Whether any container of an older generation may still be there."""
         return any(not explain.is_over(pod) for pod in self._pods(other))
 
-    def _at_once(self, calls: Sequence[Callable[[], object]]) -> None:
-        """In parallel; the first error, in the order given, when all have ended."""
+    def _at_once(self, calls: Sequence[Callable[[], _T]]) -> list[_T]:
+        """In parallel, what each came to; the first error, in the order given, when all have ended."""
         begun = [self._pool.submit(call) for call in calls]
         errors = [error for done in begun if (error := done.exception())]
         if errors:
             raise errors[0]
+        return [done.result() for done in begun]
 
     # --- ending ------------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class LocalRuntime:
 
     # --- ports.Runtime -----------------------------------------------------------------------------------------------
 
-    def start(self, spec: ActivationSpec) -> None:
+    def start(self, spec: ActivationSpec) -> None:  # a process keeps its address for itself
         ref = spec.ref
         with self._records.translated(ref), self._records.lock(ref.workspace_id) as fence:
             if ref.generation <= fence.stopped:

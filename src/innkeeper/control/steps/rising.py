@@ -29,8 +29,7 @@ def start(outside: Outside, seen: Seen) -> Workspace | None:
     What this claim itself began a moment ago has that time already, and was told of: a request may be waiting.
     """
     if seen.begun:
-        outside.start(seen.activation)
-        return outside.workspace
+        return _start(outside, seen)
     if not outside.workspace.database_ready:
         return _first_start(outside, seen)
     runs = outside.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
@@ -40,14 +39,24 @@ def start(outside: Outside, seen: Seen) -> Workspace | None:
         if not runs:
             activations.restarting(session, seen.activation.ref)
         tell(session, outside.workspace, Step.START, STARTING)
-    outside.start(seen.activation)
+    return _start(outside, seen)
+
+
+def _start(outside: Outside, seen: Seen) -> Workspace | None:
+    """Written down before it can be published, while the application starts: another claim may publish it."""
+    service = outside.start(seen.activation)
+    if service != seen.activation.service:
+        with outside.house.database.transaction() as session:
+            if not ours(session, outside.workspace):
+                return None
+            activations.serves(session, seen.activation.ref, service=service)
     return outside.workspace
 
 
 def _first_start(outside: Outside, seen: Seen) -> Workspace | None:
     """With a database of this very claim, recorded while the application starts, or when it cannot be started."""
     try:
-        outside.start(seen.activation)
+        _start(outside, seen)
     except (TemporaryError, PermanentError):
         _database_ready(outside, seen, starting=False)
         raise
