@@ -32,6 +32,8 @@ class Bench(ABC):
 
     runtime: Runtime
     first: ActivationRef
+    has_service: bool
+    """Whether it gives an activation an address that stays when its process changes."""
 
     @property
     def second(self) -> ActivationRef:
@@ -65,6 +67,7 @@ class Processes(Bench):
     folder: Path
     runtime: Runtime
     first: ActivationRef = field(default_factory=lambda: ActivationRef("a1b2c3", 1))
+    has_service: bool = False
 
     def another(self) -> Runtime:
         return LocalRuntime(self.folder / "runtime")
@@ -87,6 +90,7 @@ class Containers(Bench):
     pods: Pods
     runtime: Runtime
     first: ActivationRef = field(default_factory=lambda: ActivationRef(f"t{secrets.token_hex(4)}", 1))
+    has_service: bool = True
 
     def another(self) -> Runtime:
         return self.pods.runtime()
@@ -168,10 +172,24 @@ def test_a_started_activation_answers_at_its_address(bench: Bench):
 
 def test_starting_twice_starts_once(bench: Bench):
     app = bench.app(SERVER)
-    bench.runtime.start(bench.spec(bench.first, app))
+    service = bench.runtime.start(bench.spec(bench.first, app))
     seen = running(bench.runtime, bench.first)
-    bench.another().start(bench.spec(bench.first, app))
+    assert bench.another().start(bench.spec(bench.first, app)) == service
     assert bench.runtime.observe(bench.first) == seen
+
+
+def test_what_start_returns_leads_to_the_activation_and_to_no_other(bench: Bench):
+    service = bench.runtime.start(bench.spec(bench.first, bench.app(SERVER)))
+    seen = running(bench.runtime, bench.first)
+    assert (service is not None) == bench.has_service
+    if service is not None:
+        assert seen.address is not None
+        assert (service.ip != seen.address.ip, service.port) == (True, seen.address.port)
+        eventually(lambda: serves(service))
+        # It is the activation's, not the pod's: a next generation has another.
+        bench.runtime.stop(bench.first, grace=0)
+        assert bench.runtime.start(bench.spec(bench.second, bench.app(SERVER))) not in (None, service)
+        assert not serves(service)
 
 
 def test_all_who_start_at_once_start_once(bench: Bench):

@@ -103,9 +103,9 @@ def test_what_goes_by_its_service_stays_there_until_the_table_says_something_new
     same = decide(row("awake", service=str(SERVICE)), held=held)
     assert (same.awaken, same.withdraw, same.held, same.taken) == ([], [], {}, {})
     # Another pod, another Service, another generation: somebody has looked since.
-    news: dict[str, Any]
     for news in ({"port": 5001}, {"ip": "10.0.0.1"}, {"service": "10.96.0.2:80"}, {"generation": 2}):
-        decided = decide(row("awake", **({"service": str(SERVICE)} | news)), held=held)
+        said: dict[str, Any] = {"service": str(SERVICE), **news}
+        decided = decide(row("awake", **said), held=held)
         assert [command.split()[0] for command in decided.awaken] == ["set"]
         assert decided.held["a"] is not None
         assert not decided.held["a"].by_service
