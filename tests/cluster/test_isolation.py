@@ -199,6 +199,23 @@ def test_with_egress_to_the_internet_it_reaches_that_too(around: Surroundings, o
     assert len(outside.seen(INTERNET)) > before
 
 
+def test_at_its_services_address_a_tenant_is_reached_by_gateways_alone(around: Surroundings) -> None:
+    """Where those go that have lost touch. Both policies are the chart's and the runtime's, and know pods only."""
+    pods, tenant = around.pods, f"ws-b{around.pods.sandbox.name.removeprefix('test-')}-1"
+    service: Any = pods.sandbox.cluster.core.read_namespaced_service("app", tenant)
+    addresses = {"pod": around.addresses["tenant-b"], "service": f"{service.spec.cluster_ip}:{APP.port}"}
+    told: dict[str, set[str]] = {}
+    for component in ("gateway", "hub"):
+        labels = OURS | {"app.kubernetes.io/instance": RELEASE, "app.kubernetes.io/component": component}
+        env = {"DIAL": dialled(addresses)}
+        code, said = run_pod(
+            pods.sandbox, pods.system_namespace, f"asks-as-{component}", PROBE, "report", env=env, labels=labels
+        )
+        assert code == 0, said
+        told[component] = reached(json.loads(said)["dialled"])
+    assert told == {"gateway": {"pod", "service"}, "hub": set()}
+
+
 DATABASES = """
 import json, os, sys, time
 import psycopg

@@ -11,7 +11,7 @@ from innkeeper.control import explain, sweeps
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life, RuntimeObservation
-from innkeeper.model.workspace import Address, Route
+from innkeeper.model.workspace import IN_CLUSTER, Address, Route
 from innkeeper.ports import Runtime
 from innkeeper.store import activations, routes, traffic
 from support import house as h
@@ -163,6 +163,12 @@ def test_traffic_that_meets_an_idle_sleep_meanwhile_does_not_open_the_address_ag
 # --- the Service, whose address gateways use that are out of contact ------------------------------------------------
 
 
+def has_gateways(stage: Stage) -> None:
+    """Its cluster is the one that Innkeeper runs in."""
+    with stage.house.database.transaction() as session:
+        session.execute("UPDATE clusters SET access = %s", (IN_CLUSTER,))
+
+
 def services(stage: Stage) -> tuple[Address | None, Address | None]:
     """What the route carries, and what the newest activation's row says."""
     with stage.house.database.transaction() as session:
@@ -181,6 +187,7 @@ def asleep_then_awake(stage: Stage) -> None:
 
 def test_a_route_carries_its_activations_service_whoever_publishes_it(acme: Stage, replacing: Replacing):
     assert services(acme) == (None, None)
+    has_gateways(acme)
     first, second = Address("10.96.0.1", 80), Address("10.96.0.2", 80)
     replacing.service = first
     asleep_then_awake(acme)
@@ -203,11 +210,23 @@ def test_a_route_carries_its_activations_service_whoever_publishes_it(acme: Stag
     assert services(acme) == (None, None)
 
 
+def test_a_service_of_a_cluster_without_gateways_is_carried_by_no_route(acme: Stage, replacing: Replacing):
+    """Where gateways are, its address may be that of another tenant's Service: most clusters have the same range."""
+    replacing.service = Address("10.96.0.1", 80)
+    asleep_then_awake(acme)
+    assert (services(acme), route(acme).status) == ((None, None), "awake")
+    # Control.
+    has_gateways(acme)
+    asleep_then_awake(acme)
+    assert services(acme) == (replacing.service, replacing.service)
+
+
 @pytest.mark.parametrize("kind", [Kind.DIE_BEFORE, Kind.DIE_AFTER])
 @pytest.mark.parametrize("call", ["Runtime.start", "transaction:control.steps.rising._start"])
 def test_a_worker_that_dies_between_start_and_publishing_loses_no_service(
     acme: Stage, replacing: Replacing, kind: Kind, call: str
 ):
+    has_gateways(acme)
     replacing.service = Address("10.96.0.1", 80)
     fired: list[Point] = []
 

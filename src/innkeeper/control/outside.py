@@ -101,7 +101,7 @@ class Outside:
     def start(self, activation: Activation) -> Address | None:
         """Open its login, then ask the runtime for the process, with exactly the environment of its app spec.
 
-        The address that leads to it whatever process it has, if there is one.
+        The address that leads gateways to it whatever process it has, if there is one.
         """
         house, server = self.house, self.server
         key = house.box.open(activation.sealed_key, context=key_context(activation.workspace_id, activation.generation))
@@ -123,7 +123,7 @@ class Outside:
         service = self.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
         # The application is on its way, so this costs its start nothing.
         server.settle_login(self.database, fence=self.workspace.fence)
-        return service
+        return service if self.briefing.cluster.has_gateways else None
 
     def health(self, address: Address) -> HealthAnswer:
         """Ask the application itself."""

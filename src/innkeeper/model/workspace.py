@@ -108,6 +108,10 @@ class Instance:
     ssl_mode: str = ""
 
 
+IN_CLUSTER = "in-cluster"
+"""Access of a cluster by the identity of the pod that asks: the cluster that Innkeeper runs in, gateways and all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """Where activations run: a Kubernetes cluster (``kind`` kubernetes), or this machine's processes (``local``).
@@ -124,6 +128,14 @@ class Cluster:
     state: str
     capacity: int
     dns_peers: tuple[str, ...] = ()
+
+    @property
+    def has_gateways(self) -> bool:
+        """Whether it is the one that Innkeeper runs in: only there a Service's address is the same one to gateways.
+
+        Services of two clusters mostly have the same range, even where pods of one are reached from the other.
+        """
+        return self.access == IN_CLUSTER
 
 
 HARDENING = 1

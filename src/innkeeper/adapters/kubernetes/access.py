@@ -10,8 +10,8 @@ from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
 
 from innkeeper.model.errors import PermanentError, TemporaryError
+from innkeeper.model.workspace import IN_CLUSTER
 
-IN_CLUSTER = "in-cluster"
 _KUBECONFIG = "kubeconfig:"
 
 CONNECTIONS = 32
