@@ -20,6 +20,7 @@ from playwright.sync_api import Page, expect
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.issuer import IssuerSetup
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
+from innkeeper.control import workspaces
 from innkeeper.hub.app import create_hub
 from innkeeper.hub.services import HubServices, HubSettings, callback_url
 from innkeeper.model.domain import Domain
@@ -259,6 +260,28 @@ def test_looking_after_workspaces(look: str, stage: Stage, page_of: Callable[...
     expect(page.get_by_role("button", name="Sign in or sign up")).to_be_visible()
     page.goto(f"{stage.url}/workspaces/new")
     expect(page.get_by_role("button", name="Sign in or sign up")).to_be_visible()
+
+
+@pytest.mark.parametrize("look", ["desktop", "phone"])
+def test_more_workspaces_than_the_plan_includes(look: str, stage: Stage, page_of: Callable[..., Page], tmp_path: Path):
+    page = page_of(**LOOKS[look])
+    sign_up(page, stage)
+    with stage.database.transaction() as session:
+        (customer,) = session.execute("SELECT id FROM customers").fetchall()
+        for number in (2, 3, 4):
+            workspaces.create(
+                session,
+                actor="token:operator",
+                slug=f"acme-{number}",
+                customer_id=customer["id"],
+                domain=Domain("apps.localhost"),
+                box=KeyFile(tmp_path / "keys"),
+            )
+    page.goto(stage.url)
+    expect(page.get_by_text("Free plan, 4 workspaces, 1 more than it includes. You are its owner.")).to_be_visible()
+    expect(page.get_by_role("button", name="New workspace")).to_have_count(0)
+    fits(page)
+    shot(page, f"{look}-11-beyond-the-plan")
 
 
 def test_it_works_by_keyboard_alone(stage: Stage, page_of: Callable[..., Page]):

@@ -7,6 +7,7 @@ from threading import Barrier, Thread
 
 import pytest
 
+from innkeeper.control import workspaces
 from innkeeper.model.workspace import Problem, State
 from innkeeper.store.session import Database
 from support.hub import Browser, Hub, advance, away
@@ -287,6 +288,28 @@ def test_the_plan_limits_how_many(hub: Hub):
     assert refused.status_code == 403
     assert "includes 3 workspaces" in refused.text
     assert len(hub.audit("hub.refused")) == 1
+
+
+def test_what_an_operator_made_beyond_the_plan_is_said_as_such(hub: Hub):
+    browser = hub.browser()
+    browser.sign_up("Acme", "acme-1")
+    (customer,) = hub.rows("SELECT id FROM customers")
+    with hub.database.transaction() as session:
+        for number in (2, 3, 4):
+            workspaces.create(
+                session,
+                actor="token:operator",
+                slug=f"acme-{number}",
+                customer_id=customer["id"],
+                domain=hub.services.domain,
+                box=hub.services.box,
+            )
+    page = browser.get("/").text
+    assert "Free plan, 4 workspaces, 1 more than it includes. You are its owner." in page
+    assert "New workspace" not in page
+    refused = browser.post("/workspaces", {"slug": "acme-5"})
+    assert refused.status_code == 403
+    assert "The plan free includes 3 workspaces, and there are 4: ask for a purge or for another plan." in refused.text
 
 
 def test_no_capacity_is_said_on_the_form(hub: Hub):

@@ -41,6 +41,19 @@ def test_every_state_has_words_and_only_buttons_that_the_lifecycle_takes(state: 
     assert (shown.operation_id is not None) is (state not in lifecycle.SETTLED)
 
 
+@pytest.mark.parametrize(
+    ("workspaces", "said"),
+    [
+        (0, "0 of 3 workspaces"),
+        (3, "3 of 3 workspaces"),
+        (4, "4 workspaces, 1 more than it includes"),
+        (7, "7 workspaces, 4 more than it includes"),
+    ],
+)
+def test_more_than_the_plan_includes_is_no_fraction(workspaces: int, said: str):
+    assert views.counted(workspaces, limit=3) == said
+
+
 @pytest.mark.parametrize("state", State)
 def test_a_member_gets_no_button_and_no_secret(state: State):
     shown = card(workspace(state=state), Membership("cus-1", "Acme", Role.MEMBER))

@@ -32,6 +32,11 @@ class Section:
     limit: int
 
     @property
+    def counted(self) -> str:
+        """How many there are, in words."""
+        return views.counted(len(self.cards), limit=self.limit)
+
+    @property
     def may_create(self) -> bool:
         """Whether the plan has room and the visitor may use it."""
         return len(self.cards) < self.limit and self.membership.role is not Role.MEMBER

@@ -109,6 +109,13 @@ def words(workspace: Workspace) -> Words:
     return FAILED if given_up and workspace.state is State.DEACTIVATED else STATES[workspace.state]
 
 
+def counted(workspaces: int, *, limit: int) -> str:
+    """How many of those that the plan includes; an operator may have made more."""
+    if workspaces <= limit:
+        return f"{workspaces} of {limit} workspaces"
+    return f"{workspaces} workspaces, {workspaces - limit} more than it includes"
+
+
 def buttons(workspace: Workspace, membership: Membership) -> list[Request]:
     """What this member may ask for now."""
     if membership.role is Role.MEMBER:

@@ -28,4 +28,5 @@ def may_create(*, plan_name: str, existing: int) -> None:
     """Refuse self-service beyond the plan."""
     limit = plan(plan_name).workspaces
     if existing >= limit:
-        raise Forbidden(f"the plan {plan_name} includes {limit} workspaces: purge one or change the plan")
+        has = "" if existing == limit else f", and there are {existing}"
+        raise Forbidden(f"the plan {plan_name} includes {limit} workspaces{has}: ask for a purge or for another plan")
