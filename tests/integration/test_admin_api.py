@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from innkeeper.admin import schemas
+from innkeeper.admin.schemas.apps import Apps, AppWithSpec
+from innkeeper.admin.schemas.audit import AuditRows
+from innkeeper.admin.schemas.base import Sent
+from innkeeper.admin.schemas.clusters import Cluster, ClusterCheck, Clusters
+from innkeeper.admin.schemas.customers import Customers
+from innkeeper.admin.schemas.fleet import Breaker, Clock, Gateways
+from innkeeper.admin.schemas.instances import Instances
+from innkeeper.admin.schemas.operations import Operations
+from innkeeper.admin.schemas.process import Health
+from innkeeper.admin.schemas.tokens import Tokens
+from innkeeper.admin.schemas.workspace_details import Happenings, Previews, Why
+from innkeeper.admin.schemas.workspaces import Workspace, Workspaces
 from support.admin import Admin
 
 
@@ -59,7 +70,7 @@ def test_a_workspace_has_exactly_the_promised_fields(furnished: Admin):
     assert {name: shown[name] for name in expected} == expected
     assert shown["created_at"].endswith("Z")
     assert abs(datetime.fromisoformat(shown["created_at"]) - datetime.now(UTC)) < timedelta(minutes=1)
-    schemas.Workspace.model_validate_json(got.content)
+    Workspace.model_validate_json(got.content)
     assert furnished.get("/v1/workspaces").json()["items"] == [shown]
 
 
@@ -160,7 +171,7 @@ def test_why_events_and_purges_say_what_is_so(furnished: Admin):
     now = datetime.now(UTC)
     furnished.set("acme", state="active", activated_at=now)
     why = furnished.get("/v1/workspaces/acme/why").json()
-    schemas.Why.model_validate(why)
+    Why.model_validate(why)
     assert "less than 48 h ago" in why["verdict"]
     furnished.set("acme", activated_at=now - timedelta(hours=50))
     assert "no gateway is registered" in furnished.get("/v1/workspaces/acme/why").json()["verdict"]
@@ -265,28 +276,28 @@ def test_instances_apps_gateways_breaker_and_clock(furnished: Admin):
 @pytest.mark.parametrize(
     ("path", "model"),
     [
-        ("/v1/customers", schemas.Customers),
-        ("/v1/workspaces", schemas.Workspaces),
-        ("/v1/operations", schemas.Operations),
-        ("/v1/instances", schemas.Instances),
-        ("/v1/clusters", schemas.Clusters),
-        ("/v1/clusters/local", schemas.Cluster),
-        ("/v1/clusters/local/check", schemas.ClusterCheck),
-        ("/v1/apps", schemas.Apps),
-        ("/v1/apps/notes", schemas.AppWithSpec),
-        ("/v1/tokens", schemas.Tokens),
-        ("/v1/audit", schemas.AuditRows),
-        ("/v1/gateways", schemas.Gateways),
-        ("/v1/breaker", schemas.Breaker),
-        ("/v1/clock", schemas.Clock),
-        ("/v1/purges", schemas.Previews),
-        ("/v1/workspaces/acme/events", schemas.Happenings),
-        ("/v1/workspaces/acme/why", schemas.Why),
-        ("/healthz", schemas.Health),
-        ("/readyz", schemas.Health),
+        ("/v1/customers", Customers),
+        ("/v1/workspaces", Workspaces),
+        ("/v1/operations", Operations),
+        ("/v1/instances", Instances),
+        ("/v1/clusters", Clusters),
+        ("/v1/clusters/local", Cluster),
+        ("/v1/clusters/local/check", ClusterCheck),
+        ("/v1/apps", Apps),
+        ("/v1/apps/notes", AppWithSpec),
+        ("/v1/tokens", Tokens),
+        ("/v1/audit", AuditRows),
+        ("/v1/gateways", Gateways),
+        ("/v1/breaker", Breaker),
+        ("/v1/clock", Clock),
+        ("/v1/purges", Previews),
+        ("/v1/workspaces/acme/events", Happenings),
+        ("/v1/workspaces/acme/why", Why),
+        ("/healthz", Health),
+        ("/readyz", Health),
     ],
 )
-def test_answers_are_what_the_document_says(furnished: Admin, path: str, model: type[schemas.Sent]):
+def test_answers_are_what_the_document_says(furnished: Admin, path: str, model: type[Sent]):
     furnished.workspace("acme")
     with furnished.database.transaction() as session:
         session.execute("INSERT INTO gateways (gateway_id, boot_id) VALUES ('gw-1', 'b')")

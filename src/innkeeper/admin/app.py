@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 
-from innkeeper.admin import metrics, problems, schemas
+from innkeeper.admin import metrics, problems
 from innkeeper.admin.checks import CheckRunner
 from innkeeper.admin.refusals import Refusals
 from innkeeper.admin.routes import (
@@ -27,6 +27,7 @@ from innkeeper.admin.routes import (
     workspace_logs,
     workspaces,
 )
+from innkeeper.admin.schemas.base import Problem
 from innkeeper.admin.services import AdminServices
 from innkeeper.admin.streams import Streams
 from innkeeper.store.glances import Glances
@@ -117,7 +118,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     known = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         known.pop(unused, None)
-    known["Problem"] = schemas.Problem.model_json_schema() | {"additionalProperties": True}
+    known["Problem"] = Problem.model_json_schema() | {"additionalProperties": True}
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "inn_<id>_<secret>"}}
     refused = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     for methods in document["paths"].values():

@@ -7,11 +7,12 @@ from fastapi import Query
 from starlette.responses import Response
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.checks import CheckRunner
 from innkeeper.admin.paging import PageSize, PageToken, few
 from innkeeper.admin.routes.workspaces import accepted
+from innkeeper.admin.schemas import apps as s
+from innkeeper.admin.schemas.operations import Operation
 from innkeeper.control import apps as verbs
 from innkeeper.control import appspec, checks
 from innkeeper.model.errors import NotFound
@@ -91,7 +92,7 @@ def check_app(
 
 
 routing.add(
-    router, "POST", "/apps/check", check_app, scope=Scope.ADMIN, answer=s.Operation, status=202, consumes=SPEC_TYPES
+    router, "POST", "/apps/check", check_app, scope=Scope.ADMIN, answer=Operation, status=202, consumes=SPEC_TYPES
 )
 routing.add(router, "POST", "/apps", add_app, scope=Scope.ADMIN, answer=s.AppWithSpec, status=201, consumes=SPEC_TYPES)
 routing.add(router, "GET", "/apps", list_apps, scope=Scope.READ, answer=s.Apps)

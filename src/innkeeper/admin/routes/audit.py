@@ -8,9 +8,9 @@ from fastapi import Query
 from starlette.responses import Response, StreamingResponse
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
+from innkeeper.admin.schemas import audit as s
 from innkeeper.model.audit import AuditRow, Head, verify
 from innkeeper.model.token import Scope
 from innkeeper.store import audit as store

@@ -6,10 +6,11 @@ from fastapi import Header
 from starlette.responses import Response
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Call, Reply, TheCall, respond
 from innkeeper.admin.paging import PageSize, PageToken, few
 from innkeeper.admin.routes.workspaces import accepted
+from innkeeper.admin.schemas import clusters as s
+from innkeeper.admin.schemas.operations import Operation
 from innkeeper.control import clusters as verbs
 from innkeeper.control import draining
 from innkeeper.model.errors import Conflict, NotFound, PermanentError, PreconditionFailed, TemporaryError
@@ -176,4 +177,4 @@ routing.add(router, "GET", f"{_CLUSTER}/check", check_cluster, scope=Scope.OPERA
 routing.add(router, "POST", f"{_CLUSTER}/try", try_cluster, scope=Scope.OPERATE, answer=s.ClusterTrial)
 routing.add(router, "POST", f"{_CLUSTER}/cordon", cordon_cluster, scope=Scope.ADMIN, answer=s.Cluster)
 routing.add(router, "POST", f"{_CLUSTER}/uncordon", uncordon_cluster, scope=Scope.ADMIN, answer=s.Cluster)
-routing.add(router, "POST", f"{_CLUSTER}/drain", drain_cluster, scope=Scope.ADMIN, answer=s.Operation, status=202)
+routing.add(router, "POST", f"{_CLUSTER}/drain", drain_cluster, scope=Scope.ADMIN, answer=Operation, status=202)

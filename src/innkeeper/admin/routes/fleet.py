@@ -3,10 +3,11 @@
 from starlette.responses import Response
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall, respond
 from innkeeper.admin.paging import PageSize, PageToken, few
 from innkeeper.admin.routes.workspaces import accepted
+from innkeeper.admin.schemas import fleet as s
+from innkeeper.admin.schemas.operations import Operation
 from innkeeper.control import clock, drift, gateways, mending
 from innkeeper.model import durations
 from innkeeper.model.errors import NotFound
@@ -112,7 +113,7 @@ routing.add(router, "DELETE", "/gateways/{gateway}", remove_gateway, scope=Scope
 routing.add(router, "GET", "/breaker", show_breaker, scope=Scope.READ, answer=s.Breaker)
 routing.add(router, "POST", "/breaker/reset", reset_breaker, scope=Scope.ADMIN, answer=s.Breaker)
 routing.add(router, "GET", "/clock", show_clock, scope=Scope.READ, answer=s.Clock)
-routing.add(router, "POST", "/clock/advance", advance_clock, scope=Scope.ADMIN, answer=s.Operation, status=202)
+routing.add(router, "POST", "/clock/advance", advance_clock, scope=Scope.ADMIN, answer=Operation, status=202)
 routing.add(router, "POST", "/clock/accept", accept_clock, scope=Scope.ADMIN, answer=s.Clock)
 routing.add(router, "GET", "/drift", show_drift, scope=Scope.READ, answer=s.Drift)
 routing.add(router, "POST", "/drift/fix", fix_drift, scope=Scope.ADMIN, answer=s.MendedDrift)

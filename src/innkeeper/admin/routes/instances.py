@@ -3,9 +3,9 @@
 from starlette.responses import Response
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, few
+from innkeeper.admin.schemas import instances as s
 from innkeeper.control import instances as verbs
 from innkeeper.model.token import Scope
 from innkeeper.model.workspace import Instance

@@ -11,9 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
+from innkeeper.admin.schemas import operations as s
 from innkeeper.admin.services import AdminServices
 from innkeeper.admin.streams import ASK_EVERY, Admission, Streams
 from innkeeper.control import operations as verbs

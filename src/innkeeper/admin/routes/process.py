@@ -6,8 +6,8 @@ from fastapi import Request
 from starlette.responses import Response
 
 from innkeeper.admin import routing
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, respond
+from innkeeper.admin.schemas import process as s
 from innkeeper.admin.services import AdminServices
 from innkeeper.model.errors import TemporaryError
 from innkeeper.store import schema

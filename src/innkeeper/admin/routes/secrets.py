@@ -3,9 +3,10 @@
 from starlette.responses import Response
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.routes.workspaces import accepted
+from innkeeper.admin.schemas import secrets as s
+from innkeeper.admin.schemas.operations import Operation
 from innkeeper.control import reseal
 from innkeeper.model.token import Scope
 
@@ -25,4 +26,4 @@ def reseal_secrets(call: TheCall) -> Response:
 
 
 routing.add(router, "GET", "/secrets", show_secrets, scope=Scope.READ, answer=s.KeyUses)
-routing.add(router, "POST", "/secrets/reseal", reseal_secrets, scope=Scope.ADMIN, answer=s.Operation, status=202)
+routing.add(router, "POST", "/secrets/reseal", reseal_secrets, scope=Scope.ADMIN, answer=Operation, status=202)

@@ -3,9 +3,9 @@
 from starlette.responses import Response
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
+from innkeeper.admin.schemas import workspace_details as s
 from innkeeper.control import explain, purges
 from innkeeper.control import workspaces as verbs
 from innkeeper.model.errors import Forbidden, Gone, NotFound

@@ -7,9 +7,11 @@ from fastapi import Header, Query
 from starlette.responses import Response
 
 from innkeeper.admin import routing, views
-from innkeeper.admin import schemas as s
 from innkeeper.admin.call import Call, Look, Reply, TheCall
 from innkeeper.admin.paging import PageSize, PageToken, page
+from innkeeper.admin.schemas import workspaces as s
+from innkeeper.admin.schemas.base import Reason
+from innkeeper.admin.schemas.operations import Operation as OperationAnswer
 from innkeeper.control import clusters, customers, instances, purges
 from innkeeper.control import workspaces as verbs
 from innkeeper.model.errors import InvalidInput, NotFound, PreconditionFailed
@@ -108,7 +110,7 @@ def accepted(operation: Operation) -> Reply:
 IfMatch = Annotated[str | None, Header(description="ETag of the workspace as you read it: refused when it has changed")]
 
 
-def ask(call: Call, slug: str, wanted: Request, body: s.Reason | None, if_match: str | None) -> Response:
+def ask(call: Call, slug: str, wanted: Request, body: Reason | None, if_match: str | None) -> Response:
     """Ask for one change of a workspace."""
 
     def effect(session: Session, actor: str) -> Reply:
@@ -140,7 +142,7 @@ def _expected(session: Session, slug: str, if_match: str | None) -> int | None:
 def purge_workspace(
     call: TheCall,
     slug: str,
-    body: s.Reason | None = None,
+    body: Reason | None = None,
     *,
     dry_run: Annotated[bool, Query(description="Answer 200 with what would go, and change nothing")] = False,
     if_match: IfMatch = None,
@@ -152,7 +154,7 @@ def purge_workspace(
 
 
 def _asking(wanted: Request) -> Callable[..., Response]:
-    def endpoint(call: TheCall, slug: str, body: s.Reason | None = None, if_match: IfMatch = None) -> Response:
+    def endpoint(call: TheCall, slug: str, body: Reason | None = None, if_match: IfMatch = None) -> Response:
         return ask(call, slug, wanted, body, if_match)
 
     endpoint.__name__ = f"{wanted}_workspace"
@@ -172,7 +174,7 @@ _ASKED = {
 
 routing.add(router, "GET", "/workspaces/{slug}", get_workspace, scope=Scope.READ, answer=s.Workspace)
 routing.add(router, "GET", "/workspaces", list_workspaces, scope=Scope.READ, answer=s.Workspaces)
-routing.add(router, "POST", "/workspaces", create_workspace, scope=Scope.OPERATE, answer=s.Operation, status=202)
+routing.add(router, "POST", "/workspaces", create_workspace, scope=Scope.OPERATE, answer=OperationAnswer, status=202)
 for _wanted in Request:
     routing.add(
         router,
@@ -180,6 +182,6 @@ for _wanted in Request:
         f"/workspaces/{{slug}}/{_wanted}",
         purge_workspace if _wanted is Request.PURGE else _asking(_wanted),
         scope=NEEDED[_wanted],
-        answer=s.Operation,
+        answer=OperationAnswer,
         status=202,
     )
