@@ -4,7 +4,9 @@ One installation for the module; the tests run in their order, each from where t
 """
 
 import json
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -12,6 +14,7 @@ from support.cluster import TestCluster
 from support.helm import CHART, EVALUATION, PRODUCTION, Object, merge, render
 from support.installed import RELEASE, Installation, Person, installation
 from support.knocking import Door, knocking
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -108,6 +111,47 @@ def test_somebody_signs_up_and_has_a_workspace(product: Installation, acme: str)
     ]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     assert labels["innkeeper.dev/cluster"] == product.sandbox.name
+
+
+SIGNAL = """
+import os, sys
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    if open(f"/proc/{pid}/comm").read().strip() == "postgres":
+        os.kill(int(pid), int(sys.argv[1]))
+"""
+
+
+@contextmanager
+def frozen_state(product: Installation) -> Generator[None]:
+    """The state database says nothing, to nobody."""
+
+    def signalled(which: signal.Signals) -> None:
+        product.kubectl("exec", "innkeeper-state-0", "--", "python3", "-c", SIGNAL, str(int(which)))
+
+    signalled(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signalled(signal.SIGCONT)
+
+
+def test_without_the_state_database_a_workspace_whose_pod_is_replaced_is_served_on(product: Installation, acme: str):
+    """Gateways go by its Service, through the chart's policies and its own; nothing of ours has a hand in it."""
+    namespace = f"ws-{product.workspace(acme)['id']}-1"
+
+    def address() -> str:
+        listed = product.cluster.kubectl("get", "pods", "--namespace", namespace, "--output=json").stdout
+        pods = [one for one in json.loads(listed)["items"] if "deletionTimestamp" not in one["metadata"]]
+        return pods[0]["status"].get("podIP", "") if pods else ""
+
+    left = address()
+    with frozen_state(product):
+        product.cluster.kubectl("delete", "pods", "--namespace", namespace, "--all")
+        eventually(lambda: address() not in ("", left), timeout=PATIENCE, poll=0.5)
+        # Nobody is at the address that the route table names, and nobody can be told of another.
+        eventually(lambda: product.ask("acme.apps.localhost").status == 200, timeout=PATIENCE, poll=0.5)
+    product.await_ready()
+    product.reaches(acme, "active")
 
 
 def test_helm_test_wakes_one_workspace_and_leaves_it_asleep(product: Installation):
