@@ -140,7 +140,7 @@ class Series:
 
 def take_turns(proxies: Sequence[Proxy], *, quick: bool) -> list[Series]:
     """A/B/A/B ...: many short turns, since whatever else the machine does lasts longer than one."""
-    seconds, turns = (0.3, 5) if quick else (0.6, 15)
+    seconds, turns = (0.3, 4) if quick else (0.6, 15)
     for proxy in proxies:
         proxy.rate(0.2)
     series = [Series(proxy) for proxy in proxies]

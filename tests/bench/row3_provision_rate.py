@@ -27,7 +27,7 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def _measure(bench: Bench, product: Product) -> list[Row]:
-    most, longest = (3, 0.8) if bench.quick else (4, 5.0)
+    most, longest = (2, 0.8) if bench.quick else (4, 5.0)
     customer = product.stack.customer()
     product.stack.create("rate", app=product.app("tiny"))
     bare = product.bare("rate")
