@@ -3,8 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
+from psycopg import sql
+from structlog.testing import capture_logs
 
 from innkeeper.admin.app import create_admin
 from innkeeper.admin.routing import PUBLIC, SCOPE, CheckedRoute
@@ -13,6 +16,7 @@ from innkeeper.model.errors import Conflict, InvalidInput
 from innkeeper.model.token import LIFE_MAX, NAME_MAX, Scope, digest
 from innkeeper.store.session import Database
 from support.admin import Admin
+from support.state import Dsns
 
 REACHED = {"public": [None, *Scope], "read": [*Scope], "operate": ["operate", "admin"], "admin": ["admin"]}
 
@@ -280,3 +284,40 @@ def test_a_commit_that_fails_answers_no_success(furnished: Admin):
     assert after is not None
     assert before is not None
     assert after["n"] == before["n"] + 1  # the token this test made
+
+
+def test_a_state_database_that_takes_no_writes_lets_read_and_says_so_of_the_rest(furnished: Admin, state_dsns: Dsns):
+    """As while it fails over. That a token is used cannot be noted then: who may read is answered all the same."""
+    for scope in ("read", "operate"):
+        furnished.token(scope)
+
+    def read_only(setting: str) -> None:
+        own = "-c default_transaction_read_only=off"
+        with psycopg.connect(state_dsns.superuser, autocommit=True, options=own) as state:
+            name = sql.Identifier(state.info.dbname)
+            change = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+            state.execute(change.format(name, sql.Literal(setting)))
+            state.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    read_only("on")
+    try:
+        with capture_logs() as logs:
+            assert furnished.get("/v1/customers", "read").status_code == 200
+        assert [one["event"] for one in logs] == ["token.use-not-noted"]
+        refused = furnished.post("/v1/customers", CUSTOMER, "operate")
+        assert (refused.status_code, refused.json()["detail"]) == (
+            503,
+            "the state database takes no writes now: try again, and see inn doctor if that lasts",
+        )
+        # What cannot be audited is not decided: somebody we know is turned away once that can be told.
+        assert furnished.get("/v1/tokens", "read").status_code == 503
+    finally:
+        read_only("off")
+    assert furnished.post("/v1/customers", CUSTOMER, "operate").status_code == 201, "the control"
+    assert furnished.get("/v1/tokens", "read").status_code == 403
+
+
+CUSTOMER = {"name": "Globex", "contact_name": "Hank", "contact_email": "hank@globex.example"}

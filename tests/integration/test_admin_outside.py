@@ -5,15 +5,18 @@ import secrets
 import threading
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from structlog.testing import capture_logs
 
 import innkeeper.sample
 from innkeeper.adapters.local.runtime import LocalRuntime
+from innkeeper.admin import checks as admin_checks
 from innkeeper.admin import metrics
 from innkeeper.admin.checks import CheckRunner
 from innkeeper.control import checks
@@ -104,15 +107,79 @@ def test_a_check_whose_process_died_is_ended_and_cleaned_up(whole: Admin, house:
     assert whole.get("/v1/drift").json()["items"] == []  # it may be running
 
     runner = CheckRunner(whole.services)
+    assert runner.tools
     with held(house.database, asked.operation.id) as mine:  # somebody runs it: nothing is touched
         assert mine
-        runner._recover()
+        runner._recover(runner.tools)
         assert server.inventory() == [asked.workspace_id]
-    runner._recover()
+    runner._recover(runner.tools)
     assert server.inventory() == []
     ended = whole.get(f"/v1/operations/{asked.operation.id}").json()
     assert (ended["state"], "check again" in ended["error"]["detail"]) == ("failed", True)
     runner.close()
+
+
+def test_what_an_abandoned_check_made_may_be_out_of_reach_and_the_state_database_away(
+    whole: Admin, house: House, monkeypatch: pytest.MonkeyPatch
+):
+    from innkeeper.control import appspec
+
+    monkeypatch.setattr(admin_checks, "AGAIN", 0.05)
+    with house.database.transaction() as session:
+        first, second = (checks.ask(session, actor="test", app=appspec.load(SAMPLE)) for _ in range(2))
+        session.execute("UPDATE instances SET admin_secret = 'file:/nowhere/dsn'")
+    away = replace(whole.services, database=_lost())
+    runner = CheckRunner(away)
+    assert runner.tools
+    with capture_logs() as logs:
+        runner.recover()
+        eventually(lambda: "check.not-recovered" in [one["event"] for one in logs], describe=lambda: logs)
+        away.database.dsn, away.database._pool = house.database.dsn, house.database._pool
+        for asked in (first, second):
+            told = eventually(lambda asked=asked: _failure(whole, asked.operation.id), describe=lambda: logs)
+            assert told.startswith("the process that ran it ended: check again; what it made may still be there: ")
+            assert "/nowhere/dsn" in told
+    runner.close()
+
+
+def test_a_process_that_is_told_to_end_waits_for_no_state_database(whole: Admin):
+    runner = CheckRunner(replace(whole.services, database=_lost()))
+    with capture_logs() as logs:
+        runner.recover()
+        eventually(lambda: "check.not-recovered" in [one["event"] for one in logs], describe=lambda: logs)
+        runner.close()
+
+
+def test_a_check_that_cannot_begin_or_breaks_off_is_ended(whole: Admin, house: House, monkeypatch: pytest.MonkeyPatch):
+    """Who asked for it waits for its end, whatever became of it."""
+    with house.database.transaction() as session:
+        (instance,) = instances.everyone(session)
+        session.execute("UPDATE instances SET admin_secret = 'file:/nowhere/dsn'")
+    unreachable = _check(whole)
+    assert "/nowhere/dsn" in eventually(lambda: _failure(whole, unreachable))
+    with house.database.transaction() as session:
+        session.execute("UPDATE instances SET admin_secret = %s", (instance.admin_secret,))
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr(checks.appcheck, "run_checks", lambda *_, **__: 1 / 0)
+        asked = _check(whole)
+        assert eventually(lambda: _failure(whole, asked)) == (
+            "the check broke off by a defect: the server's log says more"
+        )
+        eventually(lambda: "check.defect" in [one["event"] for one in logs], describe=lambda: logs)
+
+
+def _check(whole: Admin) -> str:
+    headers = whole.headers(content_type="application/yaml")
+    asked = whole.client.post("/v1/apps/check", content=SAMPLE.read_bytes(), headers=headers)
+    assert asked.status_code == 202, asked.text
+    return str(asked.json()["id"])
+
+
+def _failure(whole: Admin, operation: str) -> str:
+    """Why it failed; empty while it runs."""
+    now = whole.get(f"/v1/operations/{operation}").json()
+    assert now["state"] in {"running", "failed"}
+    return "" if now["error"] is None else str(now["error"]["detail"])
 
 
 def test_drift_names_what_no_row_explains_and_what_is_missing(

@@ -149,6 +149,7 @@ class Call:
         act: Callable[[Session, Caller], Reply | Response],
     ) -> Response:
         caller: Caller | None = None
+        forbidden = ""
         try:
             with opened as session:
                 caller = tokens.authenticate(session, bearer(self.request))
@@ -162,8 +163,7 @@ class Call:
             refusals.note(self.request.client.host if self.request.client else None)
             raise
         except Forbidden as refusal:
-            if caller is not None:
-                self._note_refusal(caller.actor, str(refusal))
+            forbidden = str(refusal)
             raise
         except BreakerOpen:
             # What opened it was rolled back with the request: it stays open all the same until a person has looked.
@@ -171,8 +171,7 @@ class Call:
                 breakers.judge(session)
             raise
         finally:
-            if caller is not None and caller.touch:
-                self._note_use(caller)
+            self._note(caller, forbidden=forbidden)
         return answer if isinstance(answer, Response) else respond(answer)
 
     def _check_scope(self, caller: Caller) -> None:
@@ -181,7 +180,14 @@ class Call:
             message = f"this needs scope {self.scope} and the token has {granted}: use a token that has it"
             raise Forbidden(message, scope=self.scope.value)
 
-    def _note_use(self, caller: Caller) -> None:
+    def _note(self, caller: Caller | None, *, forbidden: str) -> None:
+        """After the transaction, which may have been rolled back: what it did not allow, and that the token is used."""
+        if caller is None:
+            return
+        if forbidden:
+            self._note_refusal(caller.actor, forbidden)
+        if not caller.touch:
+            return
         try:
             with self.services.database.transaction() as session:
                 token_rows.used(session, caller.token_id)

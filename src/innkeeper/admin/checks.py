@@ -16,48 +16,49 @@ AT_ONCE = 2
 """Checks that run at the same time; each starts an application and asks it with many clients."""
 
 
+AGAIN = 5.0
+"""Seconds until what an earlier process left is looked for again, where the state database was away."""
+
+
 class CheckRunner:
-    """``able``: this process reaches the clusters and the instances."""
+    """``tools``: None if this process does not reach the clusters and the instances, and so cannot run checks."""
 
     def __init__(self, services: AdminServices) -> None:
-        self._tools: Tools | None = None
+        self.tools: Tools | None = None
         runtimes, servers, health = services.runtimes, services.servers, services.health
         if runtimes is not None and servers is not None and health is not None:
-            self._tools = Tools(services.database, runtimes, servers, health, services.domain)
+            self.tools = Tools(services.database, runtimes, servers, health, services.domain)
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="check")
 
-    @property
-    def able(self) -> bool:
-        """Whether checks can be run here."""
-        return self._tools is not None
-
-    def begin(self, asked: Asked) -> None:
+    def begin(self, tools: Tools, asked: Asked) -> None:
         """Run it as soon as a thread is free."""
-        self._threads.submit(self._run, asked)
+        self._threads.submit(self._run, tools, asked)
 
     def recover(self) -> None:
         """End what an earlier process left, beside everything else."""
-        if self.able:
-            self._threads.submit(self._recover)
+        if self.tools is not None:
+            self._threads.submit(self._recover, self.tools)
 
     def close(self) -> None:
         """End what runs after its present question, cleaned up."""
         self._stopping.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, asked: Asked) -> None:
-        if self._tools is not None:
-            try:
-                checks.run(self._tools, asked, stopping=self._stopping.is_set)
-            except InnkeeperError as error:
-                log.warning("check.failed", operation=asked.operation.id, error=str(error))
-            except Exception:
-                log.exception("check.defect", operation=asked.operation.id)
+    def _run(self, tools: Tools, asked: Asked) -> None:
+        try:
+            checks.run(tools, asked, stopping=self._stopping.is_set)
+        except InnkeeperError as error:
+            log.warning("check.failed", operation=asked.operation.id, error=str(error))
+        except Exception:
+            log.exception("check.defect", operation=asked.operation.id)
 
-    def _recover(self) -> None:
-        if self._tools is not None:
+    def _recover(self, tools: Tools) -> None:
+        while not self._stopping.is_set():
             try:
-                checks.recover(self._tools)
+                checks.recover(tools)
             except InnkeeperError as error:
                 log.warning("check.not-recovered", error=str(error))
+                self._stopping.wait(AGAIN)
+            else:
+                return

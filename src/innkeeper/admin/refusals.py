@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime
 
-import psycopg
 import structlog
 
 from innkeeper.model.errors import InnkeeperError
@@ -73,9 +72,6 @@ class Refusals:
                     audit.append(session, actor=ACTOR, action="refused", target=self._edge, detail=detail)
         except InnkeeperError as error:  # told with the next minute
             log.warning("refusals.not-told", error=str(error))
-            return
-        except psycopg.Error:  # as while a server takes no writes: the thread outlives it
-            log.exception("refusals.not-told")
             return
         with self._lock:
             self._counts.subtract(passed)

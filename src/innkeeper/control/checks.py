@@ -92,13 +92,16 @@ def ask(session: Session, *, actor: str, app: App) -> Asked:
 
 
 def run(tools: Tools, asked: Asked, *, stopping: Callable[[], bool]) -> None:
-    """Run a check to its end, each result a step of the operation; what fails the check fails the operation."""
+    """Run a check to its end, each result a step of the operation; what fails the check fails the operation.
+
+    Whatever breaks it off ends the operation too, and is raised.
+    """
     with held(tools.database, asked.operation.id) as mine:
         if not mine:
             return
         failed = 0
-        ground = tools.ground(asked.instance, asked.cluster, asked.workspace_id)
         try:
+            ground = tools.ground(asked.instance, asked.cluster, asked.workspace_id)
             with closing(appcheck.run_checks(asked.app, ground, workspace_id=asked.workspace_id)) as results:
                 for result in results:
                     failed += not result.ok
@@ -109,11 +112,14 @@ def run(tools: Tools, asked: Asked, *, stopping: Callable[[], bool]) -> None:
         except InnkeeperError as error:
             _end(tools.database, asked.operation.id, f"the check could not be ended cleanly: {error}")
             raise
+        except Exception:
+            _end(tools.database, asked.operation.id, "the check broke off by a defect: the server's log says more")
+            raise
         _end(tools.database, asked.operation.id, f"{failed} checks failed" if failed else None)
 
 
 def recover(tools: Tools) -> None:
-    """End every check whose process is gone, and remove what it had made."""
+    """End every check whose process is gone, and remove what it had made; drift names what could not be removed."""
     with tools.database.transaction() as session:
         left = session.execute(
             "SELECT id, detail FROM operations WHERE kind = %s AND state = 'running'", (KIND,)
@@ -122,8 +128,12 @@ def recover(tools: Tools) -> None:
         with held(tools.database, row["id"]) as mine:
             if mine:
                 log.warning("check.abandoned", operation=row["id"])
-                _remove(tools, row["detail"])
-                _end(tools.database, row["id"], "the process that ran it ended: check again")
+                ended = "the process that ran it ended: check again"
+                try:
+                    _remove(tools, row["detail"])
+                except InnkeeperError as error:
+                    ended += f"; what it made may still be there: {error}"
+                _end(tools.database, row["id"], ended)
 
 
 def under_way(session: Session) -> set[str]:

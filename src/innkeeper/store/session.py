@@ -31,6 +31,7 @@ HASTY = 3
 """Connections at most for what requests wait for: such transactions wait for the audit chain's lock anyway."""
 
 _SILENT = "the state database does not answer: see inn doctor"
+_READ_ONLY = "the state database takes no writes now: try again, and see inn doctor if that lasts"
 _FULL = f"the disk of the state database is full: {disk.ROOM}"
 
 _NAMED: dict[str, Callable[[], errors.Refused]] = {
@@ -184,6 +185,8 @@ def named_errors() -> Generator[None]:
         if known is None:
             raise
         raise known() from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise errors.TemporaryError(_READ_ONLY, delay=1.0) from error
     except psycopg.errors.DiskFull as error:
         raise errors.TemporaryError(_FULL, delay=5.0, reason=disk.REASON) from error
     except psycopg.OperationalError as error:

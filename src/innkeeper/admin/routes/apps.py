@@ -76,18 +76,18 @@ def check_app(
 ) -> Response:
     """Run the conformance suite on an app: a workspace of its own, thrown away afterwards. The body is its spec."""
     runner: CheckRunner = call.request.app.state.checks
-    begun: list[checks.Asked] = []
+    begun: list[tuple[checks.Tools, checks.Asked]] = []
 
     def effect(session: Session, actor: str) -> Reply:
-        if not runner.able:
+        if runner.tools is None:
             raise NotFound("apps cannot be checked by this process: it reaches no cluster")
         asked = checks.ask(session, actor=actor, app=appspec.parse(call.body, directory=directory))
-        begun.append(asked)
+        begun.append((runner.tools, asked))
         return accepted(asked.operation)
 
     answer = call.once(effect)
-    for asked in begun:
-        runner.begin(asked)
+    for tools, asked in begun:
+        runner.begin(tools, asked)
     return answer
 
 
