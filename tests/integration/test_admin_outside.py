@@ -142,6 +142,26 @@ def test_what_an_abandoned_check_made_may_be_out_of_reach_and_the_state_database
     runner.close()
 
 
+def test_a_check_that_the_state_database_breaks_off_is_ended_when_it_is_back(
+    whole: Admin, house: House, monkeypatch: pytest.MonkeyPatch
+):
+    from innkeeper.control import appspec
+
+    monkeypatch.setattr(admin_checks, "AGAIN", 0.05)
+    with house.database.transaction() as session:
+        asked = checks.ask(session, actor="test", app=appspec.load(SAMPLE))
+    away = replace(whole.services, database=_lost())
+    runner = CheckRunner(away)
+    assert runner.tools
+    with capture_logs() as logs:
+        runner.begin(runner.tools, asked)
+        eventually(lambda: "check.not-recovered" in [one["event"] for one in logs], describe=lambda: logs)
+        away.database.dsn, away.database._pool = house.database.dsn, house.database._pool
+        told = eventually(lambda: _failure(whole, asked.operation.id), describe=lambda: logs)
+    assert told == "the process that ran it ended: check again"
+    runner.close()
+
+
 def test_a_process_that_is_told_to_end_waits_for_no_state_database(whole: Admin):
     runner = CheckRunner(replace(whole.services, database=_lost()))
     with capture_logs() as logs:

@@ -5,13 +5,14 @@ The local runtime is looked at through one that says of an activation what a clu
 
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from innkeeper.control import explain, sweeps
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life, RuntimeObservation
-from innkeeper.model.workspace import IN_CLUSTER, Address, Route
+from innkeeper.model.workspace import IN_CLUSTER, ActivationRef, Address, Route
 from innkeeper.ports import Runtime
 from innkeeper.store import activations, routes, traffic
 from support import house as h
@@ -104,6 +105,21 @@ def test_a_process_that_goes_on_keeps_its_route(acme: Stage, replacing: Replacin
         session.execute("UPDATE workspaces SET due_real_at = clock_timestamp()")
     rounds(acme)
     assert route(acme).version == version
+
+
+def test_what_is_restarted_in_its_place_is_held_until_it_is_healthy(acme: Stage, replacing: Replacing):
+    before = route(acme)
+    counted: dict[ActivationRef, int] = {}
+    sweeps.watch_the_awake(acme.house, counted)
+    # Between two looks it ended and came again, where it was; it does not answer yet.
+    psutil.Process(replacing.observe(acme.workspace.activation).pid).kill()
+    replacing.instead = RuntimeObservation(Life.RUNNING, address=before.address, restarts=1)
+    sweeps.watch_the_awake(acme.house, counted)
+    rounds(acme)
+    assert (acme.state, route(acme).status) == ("active", "asleep")
+    assert acme.workspace.problem is None  # its time to become healthy begins now
+    replacing.instead = None
+    settle(acme)
 
 
 @pytest.mark.parametrize("kind", [Kind.DIE_BEFORE, Kind.DIE_AFTER])

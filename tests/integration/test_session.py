@@ -1,13 +1,17 @@
 """Transactions on the state database, both kinds: all or nothing, and never on a connection that is gone."""
 
+import threading
 from collections.abc import Iterator
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
+from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.model.errors import TemporaryError
 from innkeeper.store import clock
 from innkeeper.store.session import Database, Session
+from innkeeper.store.signals import Signals
 from support.state import Dsns
 from support.waiting import eventually
 
@@ -105,3 +109,24 @@ def test_who_answers_requests_is_connected_before_the_first(state: Database, sup
     assert not connected()
     state.hasten()
     eventually(connected)
+
+
+def test_a_standby_is_waited_for_until_it_is_promoted(own_server: EmbeddedPostgres):
+    """It takes no LISTEN, and says so in another way than a server that is set to take no writes."""
+    own_server.stop()
+    (own_server.data / "standby.signal").touch()
+    own_server.start()
+    state = Database(own_server.dsn(), application="test")
+    with pytest.raises(TemporaryError, match="takes no writes"):
+        state.listen(("routes",))
+    signals = Signals(state, ("routes",))
+    called = threading.Event()
+    with signals.waiting("routes", "", called.set), capture_logs() as logs:
+        eventually(lambda: len(logs) >= 2, describe=lambda: logs)  # it is asked again
+        assert not called.is_set()
+        with psycopg.connect(own_server.dsn(), autocommit=True) as superuser:
+            superuser.execute("SELECT pg_promote()")
+        assert signals.listening(30)
+        assert called.wait(30)
+    signals.close()
+    state.close()

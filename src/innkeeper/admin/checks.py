@@ -50,8 +50,10 @@ class CheckRunner:
             checks.run(tools, asked, stopping=self._stopping.is_set)
         except InnkeeperError as error:
             log.warning("check.failed", operation=asked.operation.id, error=str(error))
+            self._recover(tools)  # where the state database broke it off, that could not be written down
         except Exception:
             log.exception("check.defect", operation=asked.operation.id)
+            self._recover(tools)
 
     def _recover(self, tools: Tools) -> None:
         while not self._stopping.is_set():

@@ -37,8 +37,8 @@ _BURST_VISITORS = 24
 _POLL = 0.02
 
 _STARTS = 3
-"""Tries of a start whose process ends: a workspace gets five. In a cluster a new pod may be refused its first
-connections, until those who admit it know its address; a start that ends by that is said, and tried again."""
+"""Tries of a start whose process ends. In a cluster a new pod may be refused its first connections, until those who
+admit it know its address; a start that ends by that is said, and tried again."""
 
 _LINES = 100
 """Lines of output, from the end, in which PostgreSQL's complaints are looked for."""

@@ -22,7 +22,7 @@ LOCAL_CAPACITY = 1000
 CAPACITY = 1000
 """Activations that a cluster takes at once unless told otherwise: ten nodes of a hundred pods."""
 OLDEST = (1, 35)
-"""Kubernetes. An older one, which restarts in place what ends, on the disk it left, is refused (ADR 10)."""
+"""Kubernetes. An older one cannot be told whether to restart what ends, on the disk it left; it is refused (ADR 10)."""
 
 _HIGHEST = 1_000_000
 _DNS_PEERS = 32

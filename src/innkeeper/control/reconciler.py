@@ -19,7 +19,7 @@ from innkeeper.control.wakes import Begun
 from innkeeper.model import backoff, lifecycle
 from innkeeper.model.errors import PermanentError, StaleFenceError, StaleGenerationError, TemporaryError
 from innkeeper.model.lifecycle import Event
-from innkeeper.model.observed import HealthAnswer, Life, RuntimeObservation
+from innkeeper.model.observed import UNSCHEDULABLE, HealthAnswer, Life, RuntimeObservation
 from innkeeper.model.plan import Seen, Step, plan, start_failed
 from innkeeper.model.workspace import Activation, Problem, State, Workspace
 from innkeeper.store import activations, audit, clock, leases, operations, routes, workspaces
@@ -160,7 +160,7 @@ class Reconciler:
         """Write the problem down; a start that cannot succeed goes to sleep with it. None: a verb was faster."""
         if workspace.state is State.DEACTIVATED:
             return workspace, backoff.delay(attempts=1)  # there was nothing to do: no problem of the workspace's
-        attempts = workspace.attempts + 1
+        attempts = _attempt(workspace, error)
         hopeless = isinstance(error, PermanentError) or (
             step is Step.AWAIT_HEALTH and backoff.gives_up(attempts=attempts, reason=error.reason)
         )
@@ -185,6 +185,13 @@ class Reconciler:
                 detail = {"from": workspace.state.value, "step": step.value, "reason": reason}
                 audit.append(session, actor=steps.SYSTEM, action="workspace.failed", target=workspace.id, detail=detail)
         return changed, delay
+
+
+def _attempt(workspace: Workspace, error: TemporaryError | PermanentError) -> int:
+    """Which try failed: waiting for a node was none, once there is one."""
+    problem = workspace.problem
+    waited = problem is not None and problem.reason == UNSCHEDULABLE
+    return 1 if waited and error.reason != UNSCHEDULABLE else workspace.attempts + 1
 
 
 @dataclass(slots=True)

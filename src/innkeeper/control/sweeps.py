@@ -96,8 +96,13 @@ def _remove(house: House, runtime: Runtime, ref: ActivationRef) -> None:
             activations.absent(session, ref)
 
 
-def watch_the_awake(house: House) -> None:
-    """An awake workspace falls due whose process ended by itself, was taken away or put elsewhere (model/plan.py)."""
+def watch_the_awake(house: House, restarts: dict[ActivationRef, int] | None = None) -> None:
+    """An awake workspace falls due whose process ended by itself, was taken away or put elsewhere (model/plan.py).
+
+    ``restarts``: how often each was restarted in its place when this was last called. A restart may take less time
+    than goes by until the next call.
+    """
+    counted = {} if restarts is None else restarts
     with house.database.autocommit() as session:
         registered = clusters.everyone(session)
     for cluster in registered:
@@ -106,19 +111,30 @@ def watch_the_awake(house: House) -> None:
     with house.database.autocommit() as session:
         awake = activations.ready_ones(session)
     known = {one.ref: one.address for one in awake}
-    _each(house, awake, lambda runtime, ref: _look(house, runtime, ref, known[ref]))
+    for ref in counted.keys() - known.keys():
+        del counted[ref]
+    _each(house, awake, lambda runtime, ref: _look(house, runtime, ref, known[ref], counted))
 
 
-def _look(house: House, runtime: Runtime, ref: ActivationRef, known: Address | None) -> None:
+def _look(
+    house: House, runtime: Runtime, ref: ActivationRef, known: Address | None, counted: dict[ActivationRef, int]
+) -> None:
     seen = runtime.observe(ref)
-    moved = seen.life is Life.RUNNING and seen.address not in (None, known)
-    if not moved and seen.life is Life.RUNNING:
-        return
-    ended = "activation.taken-away" if seen.life is Life.STARTING else "activation.ended-by-itself"
+    runs = seen.life is Life.RUNNING
+    moved = runs and seen.address not in (None, known)
+    if runs:
+        restarted = seen.restarts > counted.get(ref, seen.restarts)
+        counted[ref] = seen.restarts
+        if not (moved or restarted):
+            return
+    taken = seen.life is Life.STARTING and not seen.reason
+    ended = "activation.taken-away" if taken else "activation.ended-by-itself"
     log.warning("activation.moved" if moved else ended, activation=str(ref))
     with house.database.transaction() as session:
         if moved and seen.address is not None:
             activations.moved(session, ref, address=seen.address)
+        else:
+            activations.lost(session, ref)
         make_due(session, ref.workspace_id)
 
 

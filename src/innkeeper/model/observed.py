@@ -40,6 +40,8 @@ class RuntimeObservation:
     tail: str = ""
     pid: int | None = None
     permanent: bool = False
+    restarts: int = 0
+    """How often it was restarted in its place, where it runs."""
 
 
 @dataclass(frozen=True, slots=True)

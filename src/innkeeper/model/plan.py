@@ -14,7 +14,8 @@ Rising (provisioning, waking; active when its process ended):
 
 Staying (active): rest while it runs, is healthy and its route leads there; publish when only the route, an old problem
 or an operation that waits for this is behind; rise again when its process ended. Before that its route is closed unless
-it leads where the process is: an address that is left may be given to somebody else.
+it leads where the process is: an address that is left may be given to somebody else. So it is when the process was
+restarted in its place, until that one is healthy.
 
 Falling (deactivating):
 
@@ -104,14 +105,19 @@ def _rise(workspace: Workspace, seen: Seen) -> Step:
 
 def _stay(workspace: Workspace, seen: Seen) -> Step:
     runtime = seen.runtime
-    if runtime is not None and not seen.healthy and seen.route.address not in (None, runtime.address):
+    if runtime is not None and not seen.healthy and seen.route.address is not None and not _is_there(seen, runtime):
         return Step.CLOSE_ROUTE
     if runtime is None or runtime.life is not Life.RUNNING:
         return _rise(workspace, seen)
     if not seen.healthy:
         return Step.AWAIT_HEALTH
     settled = workspace.problem is None and workspace.operation_id is None
-    return Step.REST if runtime.address == seen.route.address and settled else Step.PUBLISH
+    return Step.REST if _is_there(seen, runtime) and settled else Step.PUBLISH
+
+
+def _is_there(seen: Seen, runtime: RuntimeObservation) -> bool:
+    """Whether its route leads to the process that is known of it; None: that one was lost, maybe restarted there."""
+    return runtime.address == seen.route.address == seen.activation.address
 
 
 def _fall(workspace: Workspace, seen: Seen) -> Step:

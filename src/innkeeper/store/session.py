@@ -5,7 +5,7 @@ Built once per process by bootstrap.py; every edge and the reconciler open their
 
 import select
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
@@ -146,16 +146,23 @@ class Database:
             yield session
 
     def listen(self, channels: Sequence[str]) -> "Connection[Any]":
-        """A connection of its own that listens; the caller reads ``.notifies(timeout=...)`` and closes it."""
-        connection = psycopg.connect(
-            self.dsn,
-            autocommit=True,
-            application_name=f"{self._application} listener",
-            connect_timeout=CONNECT_TIMEOUT,
-        )
-        for channel in channels:
-            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        return connection
+        """A connection of its own that listens; the caller reads ``.notifies(timeout=...)`` and closes it.
+
+        ``TemporaryError`` where the server is away, or is a standby, which takes no LISTEN.
+        """
+        with named_errors(), ExitStack() as undone:
+            connection = undone.enter_context(
+                psycopg.connect(
+                    self.dsn,
+                    autocommit=True,
+                    application_name=f"{self._application} listener",
+                    connect_timeout=CONNECT_TIMEOUT,
+                )
+            )
+            for channel in channels:
+                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            undone.pop_all()
+            return connection
 
 
 @contextmanager

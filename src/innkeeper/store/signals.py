@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import psycopg
 import structlog
 
+from innkeeper.model.errors import InnkeeperError
 from innkeeper.store.session import Database
 
 log = structlog.get_logger()
@@ -69,7 +70,7 @@ class Signals:
         while not self._ending.is_set():
             try:
                 self._hear()
-            except psycopg.OperationalError as error:
+            except (InnkeeperError, psycopg.OperationalError) as error:
                 log.warning("signals.lost", error=" ".join(str(error).split()))
                 self._ending.wait(_RETRY)
             finally:

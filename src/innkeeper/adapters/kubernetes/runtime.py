@@ -228,7 +228,7 @@ class KubernetesRuntime:
         staying = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
         pod = (staying or pods)[-1]
         seen = explain.explain(pod)
-        if not seen.reason:
+        if seen.life is not Life.EXITED:
             return seen
         return explain.with_tail(seen, self._outputs.tail(pod))
 

@@ -16,6 +16,9 @@ log = structlog.get_logger()
 
 STARTING = "The application is starting"
 
+_RENEW = 1.0
+"""Seconds after which the time of what is restarted in its place is counted anew."""
+
 
 def create_database(outside: Outside, seen: Seen) -> Workspace | None:
     """``start``, which comes next in the same claim, records it: creating it again does no harm, waiting does."""
@@ -32,7 +35,10 @@ def start(outside: Outside, seen: Seen) -> Workspace | None:
         return _start(outside, seen)
     if not outside.workspace.database_ready:
         return _first_start(outside, seen)
-    runs = outside.runtime.observe(seen.activation.ref).life in (Life.STARTING, Life.RUNNING)
+    there = outside.runtime.observe(seen.activation.ref)
+    if there.reason == UNSCHEDULABLE:
+        return outside.workspace  # all of it is there but a node
+    runs = there.life in (Life.STARTING, Life.RUNNING)
     with outside.house.database.transaction() as session:
         if not ours(session, outside.workspace):
             return None
@@ -75,7 +81,10 @@ def _database_ready(outside: Outside, seen: Seen, *, starting: bool) -> Workspac
 
 
 def await_health(outside: Outside, seen: Seen) -> Workspace | None:
-    """Not healthy yet: wait, unless its process ended or its time is over."""
+    """Not healthy yet: wait, unless its process ended or its time is over.
+
+    What is restarted in its place, which its runtime does a few times, has its own time to become healthy each time.
+    """
     runtime, limit = seen.runtime, outside.briefing.app.health.start_timeout
     if runtime is None:
         raise Wait(0.0)
@@ -87,9 +96,13 @@ def await_health(outside: Outside, seen: Seen) -> Workspace | None:
         raise TemporaryError(message, delay=delay, reason=reason, output=runtime.tail)
     with outside.house.database.transaction() as session:
         running = (clock.now(session).real - seen.activation.started_real_at).total_seconds()
+        if runtime.reason and running > _RENEW and ours(session, outside.workspace):
+            activations.restarting(session, seen.activation.ref)
+    if runtime.reason:
+        raise Wait(0.5)
     if running > limit:
         message = f"the application did not become healthy within {limit:.0f} s: {_unhealthy(outside, seen, runtime)}"
-        raise PermanentError(message, reason=runtime.reason or "never-healthy", output=runtime.tail)
+        raise PermanentError(message, reason="never-healthy", output=runtime.tail)
     raise Wait(0.003 if running < 2 else 0.05, hold=running < 10)  # noqa: PLR2004 - seconds; a slow start gives the worker back
 
 

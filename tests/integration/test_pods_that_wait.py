@@ -1,4 +1,4 @@
-"""No node has room for a workspace's pod: it keeps its place while an autoscaler may bring one, and not for ever.
+"""A workspace's pod has no node yet, or is restarted in its place: what is waited for, for how long, and what is not.
 
 The local runtime is looked at through one that says of an activation what a cluster says then.
 """
@@ -32,6 +32,9 @@ def replacing(stage: Stage, house: House) -> Replacing:
     return made
 
 
+RESTARTED = RuntimeObservation(Life.STARTING, reason="exited", message="it is started again in its place")
+
+
 def tried(stage: Stage, times: int) -> None:
     """So often already."""
     with psycopg.connect(stage.site.state_dsn) as state:
@@ -56,6 +59,7 @@ def test_it_waits_for_a_node_for_as_long_as_an_autoscaler_may_take(stage: Stage,
     problem = stage.workspace.problem
     assert problem is not None
     assert (stage.state, problem.permanent) == ("provisioning", False)
+    assert len(replacing.started) == 1  # its pod has its place in the queue: nothing is written again
     replacing.instead = None
     stage.crew.until(lambda: stage.state == "active" and stage.at_rest())
     assert (stage.workspace.problem, stage.workspace.attempts) == (None, 0)
@@ -73,3 +77,33 @@ def test_it_is_not_waited_for_for_ever(stage: Stage, replacing: Replacing, inste
     problem = stage.workspace.problem
     assert problem is not None
     assert (problem.reason, problem.attempts, problem.permanent) == (instead.reason, tries, True)
+
+
+def test_waiting_for_a_node_was_no_try(stage: Stage, replacing: Replacing):
+    replacing.instead = NO_NODE
+    stage.create()
+    stage.crew.until(lambda: seen(stage, UNSCHEDULABLE))
+    tried(stage, backoff.NODE_LOOKS - 1)
+    replacing.instead = ENDED
+    stage.crew.until(lambda: seen(stage, "exited"))
+    problem = stage.workspace.problem
+    assert problem is not None
+    assert (stage.state, problem.permanent) == ("provisioning", False)
+    assert problem.attempts < backoff.GIVE_UP_AFTER
+
+
+def test_each_restart_in_its_place_has_its_own_time(stage: Stage, replacing: Replacing):
+    replacing.instead = RESTARTED
+    stage.create()
+    stage.crew.round()
+    with psycopg.connect(stage.site.state_dsn) as state:
+        state.execute("UPDATE activations SET started_real_at = clock_timestamp() - interval '1 hour'")
+    stage.crew.round()
+    assert (stage.state, stage.workspace.problem) == ("provisioning", None)
+    with psycopg.connect(stage.site.state_dsn) as state:
+        ((renewed,),) = state.execute(
+            "SELECT started_real_at > clock_timestamp() - interval '30 minutes' FROM activations"
+        ).fetchall()
+    assert renewed
+    replacing.instead = None
+    stage.crew.until(lambda: stage.state == "active" and stage.at_rest())
