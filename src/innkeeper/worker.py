@@ -23,7 +23,7 @@ from innkeeper.control.house import House
 from innkeeper.control.reconciler import Reconciler
 from innkeeper.model.audit import Head
 from innkeeper.model.errors import InnkeeperError, TemporaryError
-from innkeeper.model.workspace import ActivationRef, Workspace
+from innkeeper.model.workspace import Workspace
 from innkeeper.store import audit, idempotency, leases, pace, people, traffic
 
 log = structlog.get_logger()
@@ -63,7 +63,6 @@ class Worker:
     _ticked: float = field(default_factory=time.monotonic)
     _anchored: Head | None = None
     _more: bool = False
-    _restarts: dict[ActivationRef, int] = field(default_factory=dict[ActivationRef, int])
     _threads: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -241,7 +240,7 @@ class Worker:
             (lambda: sweeps.fold_traffic(self.house), every.fold_every),
             (lambda: sweeps.lift_refusals(self.house), every.fold_every),
             (lambda: sweeps.remove_the_ended(self.house), every.claim_every),
-            (lambda: sweeps.watch_the_awake(self.house, self._restarts), every.watch_every),
+            (lambda: sweeps.watch_the_awake(self.house), every.watch_every),
             (lambda: draining.step(self.house), every.fold_every),
             (self._sweep, every.sweep_every),
             (self._pass_time, 0.2),

@@ -12,7 +12,7 @@ from innkeeper.control import explain, sweeps
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life, RuntimeObservation
-from innkeeper.model.workspace import IN_CLUSTER, ActivationRef, Address, Route
+from innkeeper.model.workspace import IN_CLUSTER, Address, Route
 from innkeeper.ports import Runtime
 from innkeeper.store import activations, routes, traffic
 from support import house as h
@@ -109,12 +109,10 @@ def test_a_process_that_goes_on_keeps_its_route(acme: Stage, replacing: Replacin
 
 def test_what_is_restarted_in_its_place_is_held_until_it_is_healthy(acme: Stage, replacing: Replacing):
     before = route(acme)
-    counted: dict[ActivationRef, int] = {}
-    sweeps.watch_the_awake(acme.house, counted)
     # Between two looks it ended and came again, where it was; it does not answer yet.
     psutil.Process(replacing.observe(acme.workspace.activation).pid).kill()
-    replacing.instead = RuntimeObservation(Life.RUNNING, address=before.address, restarts=1)
-    sweeps.watch_the_awake(acme.house, counted)
+    replacing.instead = RuntimeObservation(Life.RUNNING, address=before.address, pid=1)
+    sweeps.watch_the_awake(acme.house)
     rounds(acme)
     assert (acme.state, route(acme).status) == ("active", "asleep")
     assert acme.workspace.problem is None  # its time to become healthy begins now

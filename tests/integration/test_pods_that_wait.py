@@ -98,12 +98,15 @@ def test_each_restart_in_its_place_has_its_own_time(stage: Stage, replacing: Rep
     stage.crew.round()
     with psycopg.connect(stage.site.state_dsn) as state:
         state.execute("UPDATE activations SET started_real_at = clock_timestamp() - interval '1 hour'")
-    stage.crew.round()
+
+    def renewed() -> bool:
+        with psycopg.connect(stage.site.state_dsn) as state:
+            ((fresh,),) = state.execute(
+                "SELECT started_real_at > clock_timestamp() - interval '30 minutes' FROM activations"
+            ).fetchall()
+        return fresh
+
+    stage.crew.until(renewed)
     assert (stage.state, stage.workspace.problem) == ("provisioning", None)
-    with psycopg.connect(stage.site.state_dsn) as state:
-        ((renewed,),) = state.execute(
-            "SELECT started_real_at > clock_timestamp() - interval '30 minutes' FROM activations"
-        ).fetchall()
-    assert renewed
     replacing.instead = None
     stage.crew.until(lambda: stage.state == "active" and stage.at_rest())

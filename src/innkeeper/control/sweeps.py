@@ -21,7 +21,7 @@ from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.lifecycle import Event
 from innkeeper.model.moment import Moment
 from innkeeper.model.observed import Life
-from innkeeper.model.workspace import ActivationRef, Address, State, Workspace
+from innkeeper.model.workspace import ActivationRef, State, Workspace
 from innkeeper.ports import Runtime
 from innkeeper.store import (
     activations,
@@ -96,13 +96,8 @@ def _remove(house: House, runtime: Runtime, ref: ActivationRef) -> None:
             activations.absent(session, ref)
 
 
-def watch_the_awake(house: House, restarts: dict[ActivationRef, int] | None = None) -> None:
-    """An awake workspace falls due whose process ended by itself, was taken away or put elsewhere (model/plan.py).
-
-    ``restarts``: how often each was restarted in its place when this was last called. A restart may take less time
-    than goes by until the next call.
-    """
-    counted = {} if restarts is None else restarts
+def watch_the_awake(house: House) -> None:
+    """An awake workspace falls due whose process ended, was taken away, put elsewhere or restarted (model/plan.py)."""
     with house.database.autocommit() as session:
         registered = clusters.everyone(session)
     for cluster in registered:
@@ -110,23 +105,16 @@ def watch_the_awake(house: House, restarts: dict[ActivationRef, int] | None = No
             house.runtimes.runtime(cluster).maintain()
     with house.database.autocommit() as session:
         awake = activations.ready_ones(session)
-    known = {one.ref: one.address for one in awake}
-    for ref in counted.keys() - known.keys():
-        del counted[ref]
-    _each(house, awake, lambda runtime, ref: _look(house, runtime, ref, known[ref], counted))
+    known = {one.ref: one for one in awake}
+    _each(house, awake, lambda runtime, ref: _look(house, runtime, known[ref]))
 
 
-def _look(
-    house: House, runtime: Runtime, ref: ActivationRef, known: Address | None, counted: dict[ActivationRef, int]
-) -> None:
-    seen = runtime.observe(ref)
+def _look(house: House, runtime: Runtime, known: Placed) -> None:
+    seen, ref = runtime.observe(known.ref), known.ref
     runs = seen.life is Life.RUNNING
-    moved = runs and seen.address not in (None, known)
-    if runs:
-        restarted = seen.restarts > counted.get(ref, seen.restarts)
-        counted[ref] = seen.restarts
-        if not (moved or restarted):
-            return
+    moved = runs and seen.address not in (None, known.address)
+    if runs and not moved and seen.pid == known.pid:
+        return
     taken = seen.life is Life.STARTING and not seen.reason
     ended = "activation.taken-away" if taken else "activation.ended-by-itself"
     log.warning("activation.moved" if moved else ended, activation=str(ref))
@@ -134,7 +122,7 @@ def _look(
         if moved and seen.address is not None:
             activations.moved(session, ref, address=seen.address)
         else:
-            activations.lost(session, ref)
+            activations.restarting(session, ref)
         make_due(session, ref.workspace_id)
 
 

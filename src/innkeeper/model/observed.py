@@ -39,9 +39,8 @@ class RuntimeObservation:
     message: str = ""
     tail: str = ""
     pid: int | None = None
+    """Tells its process from others at the same address: a process id, or how often it was restarted in its place."""
     permanent: bool = False
-    restarts: int = 0
-    """How often it was restarted in its place, where it runs."""
 
 
 @dataclass(frozen=True, slots=True)

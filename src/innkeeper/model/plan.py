@@ -116,8 +116,8 @@ def _stay(workspace: Workspace, seen: Seen) -> Step:
 
 
 def _is_there(seen: Seen, runtime: RuntimeObservation) -> bool:
-    """Whether its route leads to the process that is known of it; None: that one was lost, maybe restarted there."""
-    return runtime.address == seen.route.address == seen.activation.address
+    """Whether its route leads to the process that was healthy there, not to one that followed it in its place."""
+    return runtime.address == seen.route.address and runtime.pid == seen.activation.pid
 
 
 def _fall(workspace: Workspace, seen: Seen) -> Step:

@@ -15,11 +15,12 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An activation, the cluster it is on, and where it was last known to answer."""
+    """An activation, the cluster it is on, and where it was last known to answer, and which of its processes there."""
 
     ref: ActivationRef
     cluster_id: str | None
     address: Address | None = None
+    pid: int | None = None
 
 
 def insert(session: Session, ref: ActivationRef, *, sealed_key: bytes, cluster_id: str) -> Later[Activation]:
@@ -171,7 +172,7 @@ def _activation(row: Mapping[str, Any]) -> Activation:
 def ready_ones(session: Session) -> list[Placed]:
     """Activations of awake workspaces that nobody works on."""
     rows = session.execute(
-        "SELECT a.workspace_id, a.generation, a.cluster_id, a.address FROM activations a"
+        "SELECT a.workspace_id, a.generation, a.cluster_id, a.address, a.pid FROM activations a"
         " JOIN workspaces w ON w.id = a.workspace_id AND w.generation = a.generation"
         " WHERE w.state = 'active' AND a.phase = 'ready' AND w.due_real_at IS NULL"
     ).fetchall()
@@ -190,4 +191,4 @@ def withdrawn_version(session: Session, ref: ActivationRef) -> int:
 def _placed(row: Mapping[str, Any]) -> Placed:
     address = row.get("address")
     ref = ActivationRef(row["workspace_id"], row["generation"])
-    return Placed(ref, row["cluster_id"], None if address is None else Address.parse(address))
+    return Placed(ref, row["cluster_id"], None if address is None else Address.parse(address), row.get("pid"))

@@ -56,7 +56,7 @@ def explain(pod: Manifest) -> RuntimeObservation:
         return _failed(status)
     if status.get("podIP"):
         # Whether it listens is asked there; the kubelet says up to a second later that the container runs.
-        return RuntimeObservation(Life.RUNNING, address=Address(status["podIP"], _port(pod)), restarts=restarts(pod))
+        return RuntimeObservation(Life.RUNNING, address=Address(status["podIP"], _port(pod)), pid=restarts(pod) or None)
     return _unscheduled(status) or _STARTING
 
 
