@@ -88,13 +88,20 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], folder: Pat
 
 
 def passed(pid: int, identity: str) -> bool:
-    """Whether a process whose worker died became the program. Waits the moment it takes a held one to end."""
+    """Whether a process whose worker died became the program. Waits the moment it takes a held one to end.
+
+    One that is about to end has no command line any more, a moment before it is a zombie: that is no program yet.
+    """
     deadline = time.monotonic() + _GATE_WAIT
     while alive(pid, identity):
+        command: list[str] | None = None
         with suppress(psutil.Error):
-            if _GATE_NAME not in psutil.Process(pid).cmdline():
-                return alive(pid, identity)
+            command = psutil.Process(pid).cmdline()
+        if command and _GATE_NAME not in command:
+            return alive(pid, identity)
         if time.monotonic() > deadline:
+            if command == []:  # a program may erase its own
+                return alive(pid, identity)
             raise TemporaryError(f"process {pid} does not leave the gate; the worker that started it may be frozen")
         time.sleep(0.001)
     return False
