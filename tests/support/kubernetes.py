@@ -18,6 +18,7 @@ from innkeeper.model.workspace import ActivationRef
 from support.activations import SERVER
 from support.cluster import Sandbox, TestCluster
 from support.loopback_only import also_reachable
+from support.waiting import holds_in_time
 
 PYTHON_IMAGE = "localhost/innkeeper-python:dev"
 """Debian and Python, no entry point; `make images LOAD=cluster` brings it."""
@@ -125,10 +126,25 @@ class Pods:
             runtime.close()
 
 
+IMAGE_LISTED = 60.0
+"""Seconds. A kubelet lists its images every 30 s and reports every 10; one that started anew begins with none."""
+
+
+@pytest.fixture(scope="session")
+def python_image(cluster: TestCluster) -> bool:
+    """Whether the cluster has it. Asked once: it stays, whatever a kubelet that a test ended reports meanwhile."""
+
+    def listed() -> bool:
+        node: Any = cluster.core.list_node().items[0]
+        return any(PYTHON_IMAGE in (image.names or []) for image in node.status.images or [])
+
+    with cluster.turns.together():
+        return holds_in_time(listed, timeout=IMAGE_LISTED, poll=1.0)
+
+
 @pytest.fixture
-def pods(sandbox: Sandbox) -> Iterator[Pods]:
-    node: Any = sandbox.cluster.core.list_node().items[0]
-    if not any(PYTHON_IMAGE in (image.names or []) for image in node.status.images):
+def pods(sandbox: Sandbox, python_image: bool) -> Iterator[Pods]:
+    if not python_image:
         pytest.skip(f"the cluster has no image {PYTHON_IMAGE}: make images LOAD=cluster")
     with also_reachable(pod_network(sandbox.cluster)):
         pods = Pods(sandbox, sandbox.namespace("system"))

@@ -47,3 +47,11 @@ def eventually(
             message = f"not within {timeout:g} s: {what} (looked {looks} times; the last look {seen})"
             raise AssertionError(message) from error
         time.sleep(poll)
+
+
+def holds_in_time(predicate: Callable[[], object], *, timeout: float, poll: float = POLL) -> bool:
+    """Whether it becomes true within the timeout, where both answers are right."""
+    deadline = time.monotonic() + timeout
+    while not (holds := bool(predicate())) and time.monotonic() < deadline:
+        time.sleep(poll)
+    return holds
