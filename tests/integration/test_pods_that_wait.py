@@ -10,10 +10,12 @@ import pytest
 
 from innkeeper.control.house import House
 from innkeeper.model import backoff
+from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import CRASH_LOOP, UNSCHEDULABLE, Life, RuntimeObservation
 from innkeeper.ports import Runtime
 from support import house as h
 from support.clusters import OneRuntime, Replacing
+from support.faults import Kind, Point
 from support.scenarios import Stage
 
 NO_NODE = RuntimeObservation(Life.EXITED, reason=UNSCHEDULABLE, message="no node has room for it")
@@ -63,6 +65,28 @@ def test_it_waits_for_a_node_for_as_long_as_an_autoscaler_may_take(stage: Stage,
     replacing.instead = None
     stage.crew.until(lambda: stage.state == "active" and stage.at_rest())
     assert (stage.workspace.problem, stage.workspace.attempts) == (None, 0)
+
+
+def test_a_start_whose_worker_died_is_made_again_though_its_pod_waits(stage: Stage, replacing: Replacing):
+    """What comes behind the pod, as its Service's address in the row, was not written down."""
+    stage.asleep()
+    replacing.started.clear()
+    died: list[Point] = []
+
+    def choose(point: Point, possible: tuple[Kind, ...]) -> Kind | None:
+        if not died and point.call == "Runtime.start" and Kind.DIE_AFTER in possible:
+            died.append(point)
+            replacing.instead = NO_NODE
+            return Kind.DIE_AFTER
+        return None
+
+    stage.faults.choose = choose
+    stage.ask(Request.WAKE)
+    stage.crew.until(lambda: seen(stage, UNSCHEDULABLE))
+    assert died
+    assert len(replacing.started) == 2
+    stage.crew.until(lambda: stage.workspace.attempts > 2)
+    assert len(replacing.started) == 2  # the control: what was made whole is not made again
 
 
 @pytest.mark.parametrize(

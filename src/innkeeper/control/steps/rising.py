@@ -36,8 +36,9 @@ def start(outside: Outside, seen: Seen) -> Workspace | None:
     if not outside.workspace.database_ready:
         return _first_start(outside, seen)
     there = outside.runtime.observe(seen.activation.ref)
-    if there.reason == UNSCHEDULABLE:
-        return outside.workspace  # all of it is there but a node
+    problem = outside.workspace.problem
+    if there.reason == UNSCHEDULABLE and problem is not None and problem.reason == UNSCHEDULABLE:
+        return outside.workspace  # an earlier claim made it whole, and waited for the node that it lacks
     runs = there.life in (Life.STARTING, Life.RUNNING)
     with outside.house.database.transaction() as session:
         if not ours(session, outside.workspace):
