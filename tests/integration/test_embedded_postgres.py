@@ -376,6 +376,9 @@ def test_root_changes_no_mode_and_needs_no_open_parent(make: Make, tmp_path: Pat
 @pytest.mark.parametrize("copied", [False, True])
 def test_root_without_namespaces_steps_down(make: Make, reachable: Path, monkeypatch: pytest.MonkeyPatch, copied: bool):
     monkeypatch.setattr(postgres_install, "namespace_prefix", lambda: None)
+    # Where that user reaches them: this checkout may be in a directory that nobody else can enter.
+    programs = postgres_install._copy_install(postgres_install.find_install(), reachable, 0, 0)
+    monkeypatch.setattr(postgres_install, "find_install", lambda: programs)
     if copied:
         monkeypatch.setattr(postgres_install, "_can_run", lambda *_: False)
     server = make(reachable / "server")
@@ -383,8 +386,8 @@ def test_root_without_namespaces_steps_down(make: Make, reachable: Path, monkeyp
     assert answer(server) == 1
     assert owner_of(server) == postgres_install.unprivileged_user().pw_uid
     assert server.pid is not None
-    programs = psutil.Process(server.pid).exe()
-    assert programs.startswith(str(reachable)) == copied
+    copy = psutil.Process(server.pid).exe().startswith(str(reachable / "server"))
+    assert copy == copied
 
 
 @as_root
