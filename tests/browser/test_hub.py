@@ -20,7 +20,6 @@ from playwright.sync_api import Page, expect
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.issuer import IssuerSetup
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
-from innkeeper.control import workspaces
 from innkeeper.hub.app import create_hub
 from innkeeper.hub.services import HubServices, HubSettings, callback_url
 from innkeeper.model.domain import Domain
@@ -28,7 +27,7 @@ from innkeeper.model.workspace import Problem, State
 from innkeeper.store.session import Database
 from support.chromium import DESKTOP, PHONE, fits, shot
 from support.development_issuer import development_issuer
-from support.hub import advance, furnish
+from support.hub import advance, create_beyond_the_plan, furnish
 from support.ports import free_port
 from support.waiting import eventually
 
@@ -57,6 +56,7 @@ class Stage:
     url: str
     database: Database
     issuer: IssuerSetup
+    services: HubServices
 
 
 class _Application(BaseHTTPRequestHandler):
@@ -113,7 +113,7 @@ def stage(state: Database, tmp_path: Path) -> Iterator[Stage]:
             settings=HubSettings(public_url=url, issuer=issuer.url, local=True),
         )
         with served(create_hub(services), port):
-            yield Stage(url, state, issuer)
+            yield Stage(url, state, issuer, services)
         provider.close()
 
 
@@ -263,20 +263,10 @@ def test_looking_after_workspaces(look: str, stage: Stage, page_of: Callable[...
 
 
 @pytest.mark.parametrize("look", ["desktop", "phone"])
-def test_more_workspaces_than_the_plan_includes(look: str, stage: Stage, page_of: Callable[..., Page], tmp_path: Path):
+def test_more_workspaces_than_the_plan_includes(look: str, stage: Stage, page_of: Callable[..., Page]):
     page = page_of(**LOOKS[look])
     sign_up(page, stage)
-    with stage.database.transaction() as session:
-        (customer,) = session.execute("SELECT id FROM customers").fetchall()
-        for number in (2, 3, 4):
-            workspaces.create(
-                session,
-                actor="token:operator",
-                slug=f"acme-{number}",
-                customer_id=customer["id"],
-                domain=Domain("apps.localhost"),
-                box=KeyFile(tmp_path / "keys"),
-            )
+    create_beyond_the_plan(stage.services)
     page.goto(stage.url)
     expect(page.get_by_text("Free plan, 4 workspaces, 1 more than it includes. You are its owner.")).to_be_visible()
     expect(page.get_by_role("button", name="New workspace")).to_have_count(0)

@@ -7,10 +7,9 @@ from threading import Barrier, Thread
 
 import pytest
 
-from innkeeper.control import workspaces
 from innkeeper.model.workspace import Problem, State
 from innkeeper.store.session import Database
-from support.hub import Browser, Hub, advance, away
+from support.hub import Browser, Hub, advance, away, create_beyond_the_plan
 
 pytest_plugins = ["support.hub"]
 
@@ -293,17 +292,7 @@ def test_the_plan_limits_how_many(hub: Hub):
 def test_what_an_operator_made_beyond_the_plan_is_said_as_such(hub: Hub):
     browser = hub.browser()
     browser.sign_up("Acme", "acme-1")
-    (customer,) = hub.rows("SELECT id FROM customers")
-    with hub.database.transaction() as session:
-        for number in (2, 3, 4):
-            workspaces.create(
-                session,
-                actor="token:operator",
-                slug=f"acme-{number}",
-                customer_id=customer["id"],
-                domain=hub.services.domain,
-                box=hub.services.box,
-            )
+    create_beyond_the_plan(hub.services)
     page = browser.get("/").text
     assert "Free plan, 4 workspaces, 1 more than it includes. You are its owner." in page
     assert "New workspace" not in page

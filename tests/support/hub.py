@@ -19,6 +19,7 @@ from httpx2 import Response
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
 from innkeeper.control import apps, clusters, instances
+from innkeeper.control import workspaces as verbs
 from innkeeper.hub.app import create_hub
 from innkeeper.hub.feed import CHANNEL
 from innkeeper.hub.services import HubServices, HubSettings
@@ -31,6 +32,22 @@ from innkeeper.store.signals import Signals
 from support.issuer import CLIENT_ID, CLIENT_SECRET, Issuer, running_issuer
 
 ORIGIN = "https://hub.test"
+
+
+def create_beyond_the_plan(services: HubServices) -> None:
+    """Three more workspaces of the only customer, by an operator, whom no plan limits."""
+    with services.database.transaction() as session:
+        (customer,) = session.execute("SELECT id FROM customers").fetchall()
+        for number in (2, 3, 4):
+            verbs.create(
+                session,
+                actor="token:operator",
+                slug=f"acme-{number}",
+                customer_id=customer["id"],
+                domain=services.domain,
+                box=services.box,
+            )
+
 
 APP = b"""
 apiVersion: innkeeper.dev/v1

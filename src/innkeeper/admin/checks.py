@@ -50,10 +50,11 @@ class CheckRunner:
             checks.run(tools, asked, stopping=self._stopping.is_set)
         except InnkeeperError as error:
             log.warning("check.failed", operation=asked.operation.id, error=str(error))
-            self._recover(tools)  # where the state database broke it off, that could not be written down
         except Exception:
             log.exception("check.defect", operation=asked.operation.id)
-            self._recover(tools)
+        else:
+            return
+        self._recover(tools)  # where the state database broke it off, its end could not be written down
 
     def _recover(self, tools: Tools) -> None:
         while not self._stopping.is_set():
@@ -62,5 +63,8 @@ class CheckRunner:
             except InnkeeperError as error:
                 log.warning("check.not-recovered", error=str(error))
                 self._stopping.wait(AGAIN)
+            except Exception:  # nobody asks this thread what became of it
+                log.exception("check.recovery-defect")
+                return
             else:
                 return

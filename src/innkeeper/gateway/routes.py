@@ -64,9 +64,7 @@ def plan(
                 result.refused.append(wrong)
             else:
                 after = _wanted(row, result, policies)
-        if before is not None and after in (before, replace(before, by_service=False)):
-            continue
-        if after == before:
+        if after == (before and replace(before, by_service=False)):
             continue
         if before is not None:
             result.taken[row.workspace_id] = before

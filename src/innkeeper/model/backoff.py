@@ -14,7 +14,7 @@ NODE_EVERY, NODE_LOOKS = 5.0, 120
 Autoscalers of managed clusters bring a node in one to five.
 """
 
-_GIVE_UP_AFTER = {
+_BY_REASON = {
     UNSCHEDULABLE: NODE_LOOKS,
     CRASH_LOOP: 3,  # of which each but the first is several ends
 }
@@ -29,4 +29,4 @@ def delay(*, attempts: int, asked: float | None = None) -> float:
 
 def gives_up(*, attempts: int, reason: str) -> bool:
     """Whether a start that failed for that reason so often waits for a person."""
-    return attempts >= _GIVE_UP_AFTER.get(reason, GIVE_UP_AFTER)
+    return attempts >= _BY_REASON.get(reason, GIVE_UP_AFTER)
