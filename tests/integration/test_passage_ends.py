@@ -1,6 +1,6 @@
 """A passage of business time comes to its end, whatever is dead; it waits where waiting helps."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -8,8 +8,9 @@ from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.control import clock as clock_verbs
 from innkeeper.control import explain, passage
 from innkeeper.control.house import House
+from innkeeper.model import retention
 from innkeeper.model.lifecycle import Request
-from innkeeper.store import operations
+from innkeeper.store import clock, notices, operations
 from support import house as h
 from support.waiting import eventually
 
@@ -100,6 +101,54 @@ def test_what_ended_and_is_held_is_waited_for_once_then_named_and_left(
     eventually(lambda: look(house) or h.operation(house, again).state == "done")
     assert "not gone" not in said(house, again)[-1][1]
     assert [fact for fact in why(house, "acme") if fact.what == "ending"] == []
+
+
+UNTIL_FIRST = retention.KEPT - retention.FIRST_NOTICE
+
+
+def first_notice_due(house: House, slug: str, after: timedelta) -> None:
+    """Put its falling asleep where its first notice is due so long after now."""
+    with house.database.transaction() as session:
+        at = clock.now(session).business + after
+        session.execute(
+            "UPDATE workspaces SET retention_due_at = %s, deactivated_at = %s WHERE slug = %s",
+            (at, at - UNTIL_FIRST, slug),
+        )
+
+
+def first_notice(house: House, slug: str) -> datetime | None:
+    """When it was accepted."""
+    workspace = h.read(house, slug)
+    with house.database.transaction() as session:
+        accepted = notices.of_generation(session, workspace_id=workspace.id, generation=workspace.generation)
+    return accepted.get(retention.Notice.FIRST)
+
+
+def test_what_falls_due_right_after_a_sweep_is_not_passed_over(house, gateway, customer):
+    """Time goes on while a passage stands: here over an instant between the sweep and the next move."""
+    for slug in ("first", "second"):
+        h.create(house, slug, customer)
+        h.drive(house, until=lambda slug=slug: h.state_of(house, slug) == "active")
+        h.ask(house, slug, Request.DEACTIVATE)
+        h.drive(house, until=lambda slug=slug: h.state_of(house, slug) == "deactivated")
+    first_notice_due(house, "second", timedelta(days=58))
+    advance = begin(house, timedelta(days=57))
+
+    def passes() -> bool:
+        h.work(house)
+        h.sweep(house)
+        if first_notice(house, "first") and not first_notice(house, "second"):
+            first_notice_due(house, "second", timedelta(0))
+        passage.step(house)
+        return h.operation(house, advance).state == "done"
+
+    eventually(passes)
+    told = first_notice(house, "second")
+    fell_asleep = h.read(house, "second").deactivated_at
+    assert told is not None
+    assert fell_asleep is not None
+    # Not at the next stop, days later.
+    assert told - (fell_asleep + UNTIL_FIRST) < timedelta(hours=1)
 
 
 def why(house: House, slug: str) -> tuple[explain.Fact, ...]:

@@ -176,12 +176,13 @@ def test_a_preview_changes_nothing_and_says_what_the_sweep_will_do(stage: Stage,
     h.ask(stage.house, "acme", Request.HOLD)
     assert "legal hold" in preview(stage).because
     h.ask(stage.house, "acme", Request.RELEASE)
-    stage.crew.ticks = ("notices", "fold", "idle", "passage")  # nobody purges
-    with psycopg.connect(stage.site.state_dsn) as state:
+    stage.pass_time(timedelta(days=59, hours=12))
+    with psycopg.connect(stage.site.state_dsn) as state:  # its purge falls due, and no worker has looked yet
+        state.execute("UPDATE notices SET accepted_at = accepted_at - interval '1 day'")
         state.execute(
-            "UPDATE sweeps SET started_real_at = 'infinity', finished_real_at = now() WHERE name = 'retention'"
+            "UPDATE workspaces SET deactivated_at = deactivated_at - interval '1 day',"
+            " retention_due_at = retention_due_at - interval '1 day'"
         )
-    stage.pass_time(timedelta(days=61))
     assert preview(stage).would_go
     assert stage.workspace.id in preview(stage).destroys[0]
     assert sweeps.retain(stage.house) == 1

@@ -77,9 +77,12 @@ def _unsettled(session: Session, *, since: datetime, now: Moment) -> str | None:
     patient = now.real - since < PATIENCE
     if not sweeps.ran_since(session, SWEEPS, since, informed=patient):
         return "sweeps have not run since"
-    moving = passages.moving(session) if now.real - since < STUCK else 0
-    if moving:
-        return f"{moving} workspaces are on their way"
+    if now.real - since < STUCK:
+        # Time goes on by itself, too: what fell due after a sweep had looked would wait for the next stop, days later.
+        if overdue := passages.overdue(session, now=now.business):
+            return f"{overdue} workspaces fell due since the sweeps ran"
+        if moving := passages.moving(session):
+            return f"{moving} workspaces are on their way"
     ending = passages.ending(session, since=now.business - TEARDOWN, until=now.business)
     return f"{ending} ended and is not gone yet" if ending else None
 

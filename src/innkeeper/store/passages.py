@@ -73,6 +73,17 @@ def next_due(session: Session, *, after: datetime, window: timedelta) -> datetim
     return None if row is None else cast("datetime | None", row["at"])
 
 
+def overdue(session: Session, *, now: datetime) -> int:
+    """Workspaces that a sweep finds due at ``now`` (business time): it puts off whatever it looked at."""
+    row = session.execute(
+        "SELECT (SELECT count(*) FROM workspaces WHERE state = 'active' AND idle_due_at <= %(now)s)"
+        " + (SELECT count(*) FROM workspaces WHERE state = 'deactivated' AND held_by IS NULL"
+        "   AND retention_due_at <= %(now)s) AS n",
+        {"now": now},
+    ).fetchone()
+    return 0 if row is None else cast("int", row["n"])
+
+
 def moving(session: Session) -> int:
     """Workspaces between two settled states that are not stuck with a problem."""
     row = session.execute(
