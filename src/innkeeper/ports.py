@@ -33,6 +33,14 @@ class ActivationSpec:
 class Runtime(Protocol):
     """Runs activations: processes of this machine, or containers of one Kubernetes cluster."""
 
+    def prepare(self, spec: ActivationSpec) -> None:
+        """A head start for ``start``, as far as that needs no database: nothing runs yet. Refused as ``start`` is.
+
+        ``start`` need not find anything of it, and what never starts goes by ``remove``. Where there is nothing to
+        gain, nothing is done.
+        """
+        ...
+
     def start(self, spec: ActivationSpec) -> Address | None:
         """Ask for the activation to run; returns before it is healthy. Refused once that generation was stopped.
 

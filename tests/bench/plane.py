@@ -5,6 +5,7 @@ bench asks through the same verbs as the admin API. The cluster is one that runs
 """
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -26,11 +27,12 @@ from innkeeper.adapters.kubernetes.runtime import KubernetesRuntime
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.local.mail import MailFolder
 from innkeeper.adapters.postgres.server import PostgresServers
-from innkeeper.control import customers
+from innkeeper.control import customers, tokens
 from innkeeper.control.house import House
 from innkeeper.model.app import App
 from innkeeper.model.domain import Domain
 from innkeeper.model.lifecycle import Request
+from innkeeper.model.token import Scope
 from innkeeper.model.workspace import Customer, Instance
 from innkeeper.store import apps, schema
 from innkeeper.store.session import Database
@@ -142,9 +144,20 @@ class Plane:
             raise RuntimeError(f"{slug}: {said!r}\n{self.logs()}")
         return took
 
-    def superuser(self) -> psycopg.Connection[tuple[object, ...]]:
+    def superuser(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
         """The workspaces' server."""
-        return psycopg.connect(self.pool.dsn(), autocommit=True)
+        return psycopg.connect(self.pool.dsn(database), autocommit=True)
+
+    def api(self) -> http.client.HTTPConnection:
+        """To the admin API, connected."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._probed["admin"], timeout=PATIENCE)
+        connection.connect()
+        return connection
+
+    def token(self) -> str:
+        """One that may do everything there."""
+        with self.house.database.transaction() as session:
+            return tokens.create(session, actor="bench", name="bench", scopes=list(Scope))[1]
 
     def register(self, app: App) -> None:
         with self.house.database.transaction() as session:

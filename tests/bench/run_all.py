@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import footprint
 import kwok_scale
+import row1_cluster_provision
 import row1_cold_provision
 import row2_spare
 import row3_provision_rate
@@ -31,6 +32,7 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "4": row4_sweep_scale.measure,
     "6": row6_activity_tracking.measure,
     "7": row7_proxy.measure,
+    "1-cluster": row1_cluster_provision.measure,
     "11": row11_objects.measure,
     "12": row12_cluster_wake.measure,
     "kwok": kwok_scale.measure,
@@ -39,6 +41,7 @@ LARGE = ("kwok",)
 """Only with --scale, unless asked for."""
 
 LONG = {
+    "1-cluster": "waits for namespaces to vanish: a minute",
     "11": "starts an API server of its own: a quarter of a minute",
     "12": "waits for a kubelet to start pods and to end them: a minute",
 }
@@ -48,7 +51,7 @@ LONG = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="in less than a minute: fewer pairs, shorter loads, without rows 11 and 12"
+        "--quick", action="store_true", help="in less than a minute: fewer pairs, shorter loads, little of a cluster"
     )
     parser.add_argument("--scale", action="store_true", help="row 4 with 1,000,000 workspaces, kwok with 3,000")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", help=", ".join(ROWS))

@@ -94,6 +94,20 @@ def test_a_start_asks_for_ten_things(pods, proxy, ref):
     assert asked(proxy) == START
 
 
+def test_a_start_that_was_prepared_goes_on_from_there(pods, proxy, ref):
+    """It asks once more whether it was stopped, and does nothing twice."""
+    runtime = pods.runtime(access=proxy.access)
+    last = {"POST services": 1, "POST deployments": 1}
+    runtime.prepare(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+    assert asked(proxy) == {what: count for what, count in (START | SURROUNDINGS).items() if what not in last}
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+    assert asked(proxy) == {"GET configmaps": 1, **last}
+    eventually(lambda: awake(runtime, ref), timeout=120)
+    # The control: once. Whoever starts it again looks at what is there.
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+    assert writes(asked(proxy))["PATCH deployments"] == 1
+
+
 def test_a_start_applies_where_it_is_not_the_first(pods, proxy, ref):
     """The control of the one above: what is there already is made as it should be, and never a second time."""
     pods.runtime().start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
@@ -116,8 +130,8 @@ def test_a_start_applies_what_another_worker_made_meanwhile(pods, proxy, ref):
     proxy.fault = overtake
     # One after the other, so that it is overtaken before all of them.
     runtime = pods.runtime(access=proxy.access)
-    runtime._pool.shutdown()
-    runtime._pool = ThreadPoolExecutor(1)
+    runtime._starter._pool.shutdown()
+    runtime._starter._pool = ThreadPoolExecutor(1)
     runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
     met = asked(proxy)
     assert {f"{verb} {kind}": met[f"{verb} {kind}"] for verb in ("POST", "PATCH") for kind in KINDS} == {

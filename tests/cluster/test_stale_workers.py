@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kubernetes import client
 
 from innkeeper.adapters.kubernetes import objects
 from innkeeper.adapters.kubernetes.names import CLUSTER, collection
@@ -39,7 +40,7 @@ AT_ONCE = 4
 """Points tried at the same time, each with a workspace of its own."""
 
 
-WRITES = {"start": 8, "stop": 6, "remove": 1}
+WRITES = {"start": 8, "start in two": 8, "stop": 6, "remove": 1}
 """Start: namespace, quota, policy, account, secret, limits, workload, service. Stop: mark, quota, pod, two kinds of
 workload, output. Remove, after a stop: namespace."""
 
@@ -76,8 +77,8 @@ class Point:
 
         api._call = call
         # One after the other, so that a point is a point.
-        runtime._pool.shutdown()
-        runtime._pool = ThreadPoolExecutor(1)
+        runtime._starter._pool.shutdown()
+        runtime._starter._pool = ThreadPoolExecutor(1)
 
 
 def new_ref() -> ActivationRef:
@@ -86,6 +87,16 @@ def new_ref() -> ActivationRef:
 
 def start(runtime: KubernetesRuntime, ref: ActivationRef) -> None:
     runtime.start(spec(ref, APP, values=KUBERNETES_VALUES))
+
+
+def start_in_two(runtime: KubernetesRuntime, ref: ActivationRef) -> None:
+    """With a head start, as a worker makes one: where that fails, the start does all of it."""
+    with contextlib.suppress(TemporaryError):
+        runtime.prepare(spec(ref, APP, values=KUBERNETES_VALUES))
+    start(runtime, ref)
+
+
+STARTS = {"start": start, "start in two": start_in_two}
 
 
 def running(runtime: KubernetesRuntime, ref: ActivationRef) -> None:
@@ -107,8 +118,9 @@ def through(tried: Callable[[int], int], *, expected: int) -> None:
     assert total == expected, "the writes there are"
 
 
+@pytest.mark.parametrize("how", STARTS)
 @pytest.mark.parametrize("removed", [False, True])
-def test_a_start_that_was_paused_at_any_write_and_goes_on_after_a_stop(pods: Pods, removed: bool):
+def test_a_start_that_was_paused_at_any_write_and_goes_on_after_a_stop(pods: Pods, removed: bool, how: str):
     other = pods.runtime()
 
     def one(number: int) -> int:
@@ -122,7 +134,7 @@ def test_a_start_that_was_paused_at_any_write_and_goes_on_after_a_stop(pods: Pod
         point = Point(number, meanwhile)
         point.install(paused)
         with contextlib.suppress(StaleGenerationError, TemporaryError):
-            start(paused, ref)
+            STARTS[how](paused, ref)
         if len(point.calls) < number:
             # The control: nobody stopped it, so it runs.
             running(other, ref)
@@ -138,18 +150,18 @@ def test_a_start_that_was_paused_at_any_write_and_goes_on_after_a_stop(pods: Pod
         eventually(lambda: other.remove(ref), timeout=120, describe=said)
         return 1
 
-    through(one, expected=WRITES["start"])
+    through(one, expected=WRITES[how])
 
 
-@pytest.mark.parametrize("verb", ["start", "stop", "remove"])
+@pytest.mark.parametrize("verb", WRITES)
 def test_a_worker_may_die_before_any_write(pods: Pods, verb: str):
     other = pods.runtime()
     acts: dict[str, Callable[[KubernetesRuntime, ActivationRef], object]] = {
-        "start": start,
+        **STARTS,
         "stop": lambda runtime, ref: runtime.stop(ref, grace=1),
         "remove": lambda runtime, ref: runtime.remove(ref),
     }
-    before = {"start": [], "stop": ["start"], "remove": ["start", "stop"]}
+    before = {"start": [], "start in two": [], "stop": ["start"], "remove": ["start", "stop"]}
 
     def one(number: int) -> int:
         ref, dying = new_ref(), pods.runtime()
@@ -159,8 +171,8 @@ def test_a_worker_may_die_before_any_write(pods: Pods, verb: str):
         point.install(dying)
         with contextlib.suppress(Died):
             acts[verb](dying, ref)
-        if verb == "start":
-            start(other, ref)
+        if verb in STARTS:
+            STARTS[verb](other, ref)
             running(other, ref)
         other.stop(ref, grace=1)
         assert nothing_runs(pods, ref)
@@ -171,6 +183,35 @@ def test_a_worker_may_die_before_any_write(pods: Pods, verb: str):
         return int(point.dead)
 
     through(one, expected=WRITES[verb])
+
+
+def test_a_head_start_that_was_overtaken_disturbs_nobody(pods: Pods):
+    """Meanwhile another worker has started it, and again after its application had ended."""
+    ref, late, other = new_ref(), pods.runtime(), pods.runtime()
+    late.prepare(spec(ref, APP, values=KUBERNETES_VALUES))
+    start(other, ref)
+    running(other, ref)
+    (first,) = pods.core.list_namespaced_pod(str(ref)).items
+    pods.kill(first)
+    eventually(lambda: other.observe(ref).life is Life.EXITED, timeout=60)
+    start(other, ref)
+
+    def second() -> Any:
+        found = [one for one in pods.core.list_namespaced_pod(str(ref)).items if one.metadata.uid != first.metadata.uid]
+        return found[0] if found else None
+
+    before = eventually(second, timeout=60)
+    start(late, ref)
+    running(late, ref)
+    assert generation_of_workload(pods, ref) == 2  # the one that was made, and the one that follows who ended
+    (after,) = pods.core.list_namespaced_pod(str(ref)).items
+    assert after.metadata.uid == before.metadata.uid
+
+
+def generation_of_workload(pods: Pods, ref: ActivationRef) -> int:
+    """How often what it wants has changed."""
+    found: Any = client.AppsV1Api(pods.sandbox.cluster.api).read_namespaced_deployment("app", str(ref))
+    return found.metadata.generation
 
 
 def relabel(pods: Pods, ref: ActivationRef, cluster: str | None) -> None:

@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class Bench(ABC):
     first: ActivationRef
     has_service: bool
     """Whether it gives an activation an address that stays when its process changes."""
+    prepares: bool
+    """Whether a start can have a head start here."""
 
     @property
     def second(self) -> ActivationRef:
@@ -69,6 +72,7 @@ class Processes(Bench):
     runtime: Runtime
     first: ActivationRef = field(default_factory=lambda: ActivationRef("a1b2c3", 1))
     has_service: bool = False
+    prepares: bool = False
 
     def another(self) -> Runtime:
         return LocalRuntime(self.folder / "runtime")
@@ -92,6 +96,7 @@ class Containers(Bench):
     runtime: Runtime
     first: ActivationRef = field(default_factory=lambda: ActivationRef(f"t{secrets.token_hex(4)}", 1))
     has_service: bool = True
+    prepares: bool = True
 
     def another(self) -> Runtime:
         return self.pods.runtime()
@@ -244,6 +249,84 @@ def test_nothing_on_disk_survives_an_end(bench: Bench):
 def test_standard_input_is_empty(bench: Bench):
     bench.runtime.start(bench.spec(bench.first, bench.app("import sys; print(repr(sys.stdin.read()))")))
     assert ended(bench.runtime, bench.first).tail == "''"
+
+
+# --- a head start -----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_prepared_does_not_run_until_it_is_started(bench: Bench):
+    app = bench.app("print('started')\n" + SERVER)
+    bench.runtime.prepare(bench.spec(bench.first, app))
+    assert list(bench.runtime.inventory()) == ([bench.first] if bench.prepares else [])
+    assert bench.runtime.observe(bench.first) == RuntimeObservation(Life.ABSENT)
+    assert list(bench.runtime.logs(bench.first)) == []
+    service = bench.runtime.start(bench.spec(bench.first, app))
+    assert (service is not None) == bench.has_service
+    running(bench.runtime, bench.first)
+    assert list(bench.runtime.logs(bench.first)) == ["started"]
+
+
+def test_a_start_finds_its_way_whoever_prepared_it_and_how_often(bench: Bench):
+    app = bench.app("print('started')\n" + SERVER)
+    spec = bench.spec(bench.first, app)
+    other = bench.another()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda runtime: runtime.prepare(spec), [bench.runtime, other] * 4))
+    service = other.start(spec)
+    bench.another().prepare(spec)  # somebody who is late
+    assert bench.runtime.start(spec) == bench.another().start(spec) == service
+    running(bench.runtime, bench.first)
+    assert list(bench.runtime.logs(bench.first)) == ["started"]
+
+
+def test_what_was_prepared_and_never_started_goes_without_a_trace(bench: Bench):
+    bench.runtime.prepare(bench.spec(bench.first, bench.app(SERVER)))
+    bench.another().stop(bench.first, grace=1)
+    bench.removed(bench.first)
+    assert list(bench.runtime.inventory()) == []
+    assert bench.runtime.observe(bench.first) == RuntimeObservation(Life.ABSENT)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_stop_between_preparing_and_starting_wins(bench: Bench, removed: bool):
+    spec = bench.spec(bench.first, bench.app(SERVER))
+    bench.runtime.prepare(spec)
+    bench.another().stop(bench.first, grace=1)
+    if removed:
+        bench.removed(bench.first)
+    for runtime in (bench.runtime, bench.runtime, bench.another()):
+        with pytest.raises(StaleGenerationError):
+            runtime.start(spec)
+    assert bench.runtime.observe(bench.first).life in {Life.ABSENT, Life.EXITED}
+    bench.removed(bench.first)
+    assert list(bench.runtime.inventory()) == []
+
+
+def test_what_was_stopped_or_followed_is_not_prepared_again(bench: Bench):
+    app = bench.app(SERVER)
+    bench.runtime.stop(bench.first, grace=1)
+    bench.runtime.start(bench.spec(bench.second, app))
+    with pytest.raises(StaleGenerationError) if bench.prepares else nullcontext():
+        bench.runtime.prepare(bench.spec(bench.first, app))
+    eventually(lambda: list(bench.runtime.inventory()) == [bench.second], timeout=PATIENCE)
+    # The control: what runs is not disturbed by being prepared.
+    seen = running(bench.runtime, bench.second)
+    bench.another().prepare(bench.spec(bench.second, app))
+    assert running(bench.runtime, bench.second) == seen
+
+
+def test_nothing_is_prepared_beside_an_older_generation_that_runs(bench: Bench):
+    app = bench.app(SERVER)
+    bench.runtime.start(bench.spec(bench.first, app))
+    running(bench.runtime, bench.first)
+    with pytest.raises(TemporaryError, match="generation 1 still runs") if bench.prepares else nullcontext():
+        bench.runtime.prepare(bench.spec(bench.second, app))
+    with pytest.raises(TemporaryError, match="generation 1 still runs"):
+        bench.runtime.start(bench.spec(bench.second, app))
+    bench.runtime.stop(bench.first, grace=10)
+    bench.runtime.prepare(bench.spec(bench.second, app))
+    bench.runtime.start(bench.spec(bench.second, app))
+    running(bench.runtime, bench.second)
 
 
 # --- why it does not run ----------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class Crew:
 
     def round(self) -> None:
         """All ticks once; a dead worker's successor goes on in the next round."""
+        self.faults.another_worker()
         try:
             for tick in self.ticks:
                 self.faults.context = tick
@@ -63,6 +64,7 @@ class Crew:
     def persist(self, act: Callable[[House], T], done: Callable[[], T | None], *, context: str) -> T:
         """What a person's client does: ask again until there is an answer, and find out first what became of it."""
         while True:
+            self.faults.another_worker()
             self.faults.context = context
             try:
                 return act(self.faulty)

@@ -6,16 +6,18 @@ methods gives out. A new port or method is a crash point without anybody's doing
     faults = Faults(Schedule(seed, kinds=DEATHS))
     house = wrap(house, faults)                 # the same house, through doors that fail
 
-``Died`` is a worker's death: no handler of the product sees it (it is no Exception), and nothing is given back.
+``Died`` is a worker's death: no handler of the product sees it (it is no Exception), and nothing is given back. It dies
+once: what another of its threads had begun may come to its end, and there no call comes after that.
 """
 
 import random
 import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar, cast, get_type_hints
+from typing import Any, NoReturn, Protocol, TypeVar, cast, get_type_hints
 
 from innkeeper import ports
 from innkeeper.control.house import House
@@ -95,16 +97,24 @@ class Faults:
     choose: Chooser
     context: str = ""
     _answers: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _dying: bool = False
+    _died_in: int | None = None
+    """The thread. What clears up after it there is not part of its death; the others make no call any more."""
+
+    def another_worker(self) -> None:
+        """Whoever makes calls from here on lives."""
+        self._dying, self._died_in = False, None
 
     def call(self, name: str, act: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         possible = (*DEATHS, Kind.FAIL_BEFORE, Kind.FAIL_AFTER, Kind.TWICE)
         key = (name, repr(args))
         if name.endswith(".observe") and key in self._answers:
             possible = (*possible, Kind.STALE)
-        kind = self.choose(Point(name, self.context), possible)
+        kind = self._choose(name, possible)
         match kind:
             case Kind.DIE_BEFORE:
-                raise Died(name)
+                self._die(name)
             case Kind.FAIL_BEFORE:
                 raise TemporaryError(f"injected: {name} timed out")
             case Kind.STALE:
@@ -117,7 +127,7 @@ class Faults:
         if name.endswith(".observe"):
             self._answers[key] = answer
         if kind is Kind.DIE_AFTER:
-            raise Died(name)
+            self._die(name)
         if kind is Kind.FAIL_AFTER:
             raise TemporaryError(f"injected: {name} timed out after it had its effect")
         return answer
@@ -129,13 +139,13 @@ class Faults:
         name = f"transaction:{_caller()}"
         with opened as session:
             yield session
-            kind = self.choose(Point(name, self.context), possible)
+            kind = self._choose(name, possible)
             if kind is Kind.DIE_BEFORE:
-                raise Died(name)
+                self._die(name)
             if kind is Kind.FAIL_BEFORE:
                 raise TemporaryError(f"injected: the state database was lost before the commit of {name}")
         if kind is Kind.DIE_AFTER:
-            raise Died(name)
+            self._die(name)
         if kind is Kind.FAIL_AFTER:
             raise TemporaryError(f"injected: the state database was lost after the commit of {name}")
 
@@ -143,17 +153,31 @@ class Faults:
     def statement(self, opened: AbstractContextManager[Session]) -> Generator[Session]:
         """The same for a statement that commits itself: before it, or after it."""
         name = f"statement:{_caller()}"
-        kind = self.choose(Point(name, self.context), (*DEATHS, Kind.FAIL_BEFORE, Kind.FAIL_AFTER))
+        kind = self._choose(name, (*DEATHS, Kind.FAIL_BEFORE, Kind.FAIL_AFTER))
         if kind is Kind.DIE_BEFORE:
-            raise Died(name)
+            self._die(name)
         if kind is Kind.FAIL_BEFORE:
             raise TemporaryError(f"injected: the state database was lost before {name}")
         with opened as session:
             yield session
         if kind is Kind.DIE_AFTER:
-            raise Died(name)
+            self._die(name)
         if kind is Kind.FAIL_AFTER:
             raise TemporaryError(f"injected: the state database was lost after {name}")
+
+    def _choose(self, name: str, possible: tuple[Kind, ...]) -> Kind | None:
+        with self._lock:
+            if self._died_in not in {None, threading.get_ident()}:
+                raise Died(name)
+            if self._dying:
+                possible = tuple(kind for kind in possible if kind not in DEATHS)
+            kind = self.choose(Point(name, self.context), possible)
+            self._dying = self._dying or kind in DEATHS
+            return kind
+
+    def _die(self, name: str) -> NoReturn:
+        self._died_in = threading.get_ident()
+        raise Died(name)
 
 
 def _caller() -> str:

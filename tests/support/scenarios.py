@@ -414,7 +414,9 @@ SCENARIOS = [
         _nothing,
         _create_and_look,
         lambda stage: stage.state == "active",
-        frozenset({*_RISE, *_DRIFT, "SecretBox.seal", "DatabaseServer.ensure_database", "Runtime.logs"}),
+        frozenset(
+            {*_RISE, *_DRIFT, "SecretBox.seal", "DatabaseServer.ensure_database", "Runtime.prepare", "Runtime.logs"}
+        ),
     ),
     Scenario(
         "idle sleep", Stage.awake, _idle_sleep, lambda stage: stage.state == "deactivated", frozenset(_FALL | _DRIFT)

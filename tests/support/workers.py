@@ -72,7 +72,6 @@ class Journaled(Faults):
         self._journal = Path(setting.journal).open("a", buffering=1)  # noqa: SIM115 - for the life of the process
         self._orders = setting.orders
         self._made: Counter[str] = Counter()
-        self._lock = threading.Lock()
 
     def call(self, name: str, act: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         with self._lock:

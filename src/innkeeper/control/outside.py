@@ -4,7 +4,10 @@ Used by the reconciler and its steps; ``runtime_of`` by sweeps, drift and the ad
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+
+import structlog
 
 from innkeeper.control import appspec
 from innkeeper.control.house import House
@@ -18,6 +21,8 @@ from innkeeper.model.workspace import Activation, Address, Cluster, Instance, Te
 from innkeeper.ports import ActivationSpec, DatabaseServer, Runtime, Runtimes
 from innkeeper.store import apps, clusters, instances, secrets, spares
 from innkeeper.store.session import Session
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,25 @@ class Outside:
         app = self.briefing.app
         return TenantDatabase.of(self.workspace.id, connections=self.workspace.connections, extensions=app.extensions)
 
-    def create_database(self) -> None:
-        """Roles and database, hardened; of the spare that it was given, if there is one."""
-        with self.house.database.autocommit() as session:
-            given = spares.given(session, self.workspace.id)
-        spare = None if given is None else TenantDatabase.of(given, connections=0)
-        self.server.ensure_database(self.database, fence=self.workspace.fence, spare=spare)
+    def create_database(self, activation: Activation) -> None:
+        """Roles and database, hardened; of the spare that it was given, if there is one.
+
+        Beside it goes what the start, which comes next, can do without a database. Both have ended afterwards.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="prepare") as beside:
+            prepared = beside.submit(self._prepare, activation)
+            with self.house.database.autocommit() as session:
+                given = spares.given(session, self.workspace.id)
+            spare = None if given is None else TenantDatabase.of(given, connections=0)
+            self.server.ensure_database(self.database, fence=self.workspace.fence, spare=spare)
+        prepared.result()
+
+    def _prepare(self, activation: Activation) -> None:
+        """What fails here is no failure yet: the start does all of it that is missing, and says what is wrong."""
+        try:
+            self.runtime.prepare(self._spec(activation, self._key(activation)))
+        except (TemporaryError, PermanentError) as error:
+            log.info("prepare.failed", workspace=self.workspace.id, error=str(error))
 
     def close_login(self) -> None:
         """No login, no session."""
@@ -103,27 +121,34 @@ class Outside:
 
         The address that leads gateways to it whatever process it has, if there is one.
         """
-        house, server = self.house, self.server
-        key = house.box.open(activation.sealed_key, context=key_context(activation.workspace_id, activation.generation))
-        password = credentials.activation_password(key, activation.ref)
+        server, key = self.server, self._key(activation)
+        spec = self._spec(activation, key)
+        # Not meanwhile: the runtime holds the workspace's lock, and with it would stand whoever takes over from us.
+        verifier = self.house.verifiers.take(activation.ref, key)
+        server.open_login(self.database, verifier, fence=self.workspace.fence)
+        service = self.runtime.start(spec)
+        # The application is on its way, so this costs its start nothing.
+        server.settle_login(self.database, fence=self.workspace.fence)
+        return service if self.briefing.cluster.has_gateways else None
+
+    def _key(self, activation: Activation) -> bytes:
+        """What its password derives from."""
+        context = key_context(activation.workspace_id, activation.generation)
+        return self.house.box.open(activation.sealed_key, context=context)
+
+    def _spec(self, activation: Activation, key: bytes) -> ActivationSpec:
         own = {
-            name: house.box.open(value, context=secret_context(self.workspace.id, name)).decode()
+            name: self.house.box.open(value, context=secret_context(self.workspace.id, name)).decode()
             for name, value in self.briefing.sealed.items()
         }
         values = activation_values(
             self.briefing.instance,
             self.database,
-            password=password,
-            url=house.domain.url(self.workspace.slug),
+            password=credentials.activation_password(key, activation.ref),
+            url=self.house.domain.url(self.workspace.slug),
             slug=self.workspace.slug,
         )
-        # Not meanwhile: the runtime holds the workspace's lock, and with it would stand whoever takes over from us.
-        verifier = house.verifiers.take(activation.ref, key)
-        server.open_login(self.database, verifier, fence=self.workspace.fence)
-        service = self.runtime.start(ActivationSpec(activation.ref, self.briefing.app, values, own))
-        # The application is on its way, so this costs its start nothing.
-        server.settle_login(self.database, fence=self.workspace.fence)
-        return service if self.briefing.cluster.has_gateways else None
+        return ActivationSpec(activation.ref, self.briefing.app, values, own)
 
     def health(self, address: Address) -> HealthAnswer:
         """Ask the application itself."""

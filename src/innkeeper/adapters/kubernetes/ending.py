@@ -13,7 +13,7 @@ from innkeeper.adapters.kubernetes.api import Api, ConflictError
 from innkeeper.adapters.kubernetes.explain import exit_code, explain, is_over
 from innkeeper.adapters.kubernetes.names import APP, NODES, Manifest, collection, part, parts
 from innkeeper.adapters.kubernetes.output import Follower, Outputs
-from innkeeper.adapters.kubernetes.pods import PodWatch, by_age, slim
+from innkeeper.adapters.kubernetes.pods import PodWatch, pods_of
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import ActivationRef
 
@@ -53,7 +53,7 @@ class Ender:
         """Return when the API server has no pod of it any more."""
         namespace, seconds = str(ref), max(1, math.ceil(grace))
         self._watch.pods(namespace)  # it begins to follow now at the latest
-        pods = self._pods(namespace)
+        pods = pods_of(self._api, namespace)
         outputs: dict[str, str] = {}
         followers: list[Follower] = []
         for pod in pods:
@@ -80,9 +80,6 @@ class Ender:
         self._api.delete(f"{collection('Deployment', namespace)}/{APP}", propagation="Background")
         return self._api.delete(f"{collection('StatefulSet', namespace)}/{APP}", propagation="Background")
 
-    def _pods(self, namespace: str) -> list[Manifest]:
-        return [slim(pod) for pod in by_age(self._api.list(collection("Pod", namespace))["items"])]
-
     def _delete(self, pod: Manifest, grace: int) -> None:
         metadata = pod["metadata"]
         try:
@@ -98,7 +95,7 @@ class Ender:
         while True:
             if not self._watch.pods(namespace) or time.monotonic() - looked > _LOOK_EVERY:
                 looked = time.monotonic()
-                pods = self._pods(namespace)
+                pods = pods_of(self._api, namespace)
                 for pod in pods:
                     self._end_late(pod, known, began, seconds=seconds, strict=strict)
                 _note(codes, pods)

@@ -1,4 +1,4 @@
-"""Gives an activation whose pod ended a fresh one at once. Called by runtime.py's start, when the namespace was there.
+"""Gives an activation whose pod ended a fresh one at once. Called by starting.py, when the namespace was there.
 
 The pod template names the pod that ended, so however many workers start it at the same time, or again after a crash
 in between, there is one successor. The ended pod goes last: as long as it is there, the quota admits no other, and the
@@ -13,7 +13,7 @@ from innkeeper.adapters.kubernetes import explain
 from innkeeper.adapters.kubernetes.api import Api, ConflictError
 from innkeeper.adapters.kubernetes.names import AFTER, APP, Manifest, annotation, collection, part
 from innkeeper.adapters.kubernetes.output import Outputs
-from innkeeper.adapters.kubernetes.pods import PodWatch, by_age, slim
+from innkeeper.adapters.kubernetes.pods import PodWatch, pods_of
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.observed import UNSCHEDULABLE, Life
 from innkeeper.model.workspace import ActivationRef
@@ -42,7 +42,7 @@ class Fresh:
 
     def look(self, ref: ActivationRef) -> Succession:
         """What is there already; the output of what ended is kept from now on."""
-        pods = [slim(pod) for pod in by_age(self._api.list(collection("Pod", str(ref)))["items"])]
+        pods = pods_of(self._api, str(ref))
         ended = tuple(pod for pod in pods if _hopeless(pod))
         if not ended:
             return Succession(self._said(ref))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from innkeeper.adapters.kubernetes.api import Api, ConflictError
+from innkeeper.adapters.kubernetes.api import Api
 from innkeeper.adapters.kubernetes.marks import Marks
 from innkeeper.adapters.kubernetes.names import (
     APP,
@@ -28,6 +28,7 @@ from innkeeper.adapters.kubernetes.names import (
     ref_of,
     selects,
 )
+from innkeeper.adapters.kubernetes.ownership import delete, terminating
 from innkeeper.adapters.kubernetes.trial import is_left
 
 log = structlog.get_logger()
@@ -67,11 +68,11 @@ class Housekeeping:
             stale += [item for item in page["items"] if _is_stale(item, stopped, now=now)]
         for item in trials:
             log.warning("trial.left-behind", namespace=item["metadata"]["name"], cluster=self._cluster)
-            self._delete(item)
+            delete(self._api, item)
         for item in stale:
             if self._is_bare(item["metadata"]["name"]):
                 log.warning("namespace.left-behind", namespace=item["metadata"]["name"], cluster=self._cluster)
-                self._delete(item)
+                delete(self._api, item)
         self._marks.prune(living, now=now)
 
     def note_slow(self, namespace: Manifest) -> None:
@@ -88,19 +89,12 @@ class Housekeeping:
         kinds = (("Deployment", APP), ("StatefulSet", APP), ("ConfigMap", OUTPUT))
         return not any(self._api.get(f"{collection(kind, namespace)}/{name}") for kind, name in kinds)
 
-    def _delete(self, namespace: Manifest) -> None:
-        metadata = namespace["metadata"]
-        try:
-            self._api.delete(f"{collection('Namespace')}/{metadata['name']}", uid=metadata["uid"])
-        except ConflictError:
-            return  # that one is gone; another has its name
-
 
 def _is_stale(namespace: Manifest, stopped: Mapping[str, int], *, now: datetime) -> bool:
     """Of a generation that was stopped, there for a while, and deleted by nobody yet."""
     metadata = namespace["metadata"]
     ref = ref_of(metadata["name"])
-    if ref is None or metadata.get("deletionTimestamp") or ref.generation > stopped.get(ref.workspace_id, -1):
+    if ref is None or terminating(namespace) or ref.generation > stopped.get(ref.workspace_id, -1):
         return False
     return now - datetime.fromisoformat(metadata["creationTimestamp"]) > _LEFT_BEHIND
 

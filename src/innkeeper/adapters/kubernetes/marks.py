@@ -23,7 +23,7 @@ from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import ActivationRef
 
 KEPT = timedelta(hours=24)
-"""A start that was frozen for longer does not go on (runtime.py)."""
+"""A start that was frozen for longer does not go on (starting.py)."""
 
 _NEVER = -1
 _PREFIX = "stop-"

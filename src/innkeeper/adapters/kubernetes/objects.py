@@ -1,4 +1,4 @@
-"""The small objects of an activation's namespace, one pure function each. Called by runtime.py and gate.py.
+"""The small objects of an activation's namespace, one pure function each. Called by starting.py, gate.py, runtime.py.
 
 Pod Security is ``restricted``, and says so three times: refused, audited and warned of.
 """

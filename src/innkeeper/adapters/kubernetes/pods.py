@@ -18,7 +18,7 @@ import structlog
 import urllib3
 
 from innkeeper.adapters.kubernetes.api import Api, GoneError
-from innkeeper.adapters.kubernetes.names import ALL_PODS, Manifest, part, parts, selects
+from innkeeper.adapters.kubernetes.names import ALL_PODS, Manifest, collection, part, parts, selects
 from innkeeper.model.errors import InnkeeperError
 
 log = structlog.get_logger()
@@ -208,6 +208,11 @@ class PodWatch:
     def _heard(self) -> None:
         self._heard_at = time.monotonic()
         self._changed.notify_all()
+
+
+def pods_of(api: Api, namespace: str) -> list[Manifest]:
+    """Those of a namespace by age, as the API server knows them now."""
+    return [slim(pod) for pod in by_age(api.list(collection("Pod", namespace))["items"])]
 
 
 def by_age(pods: Iterable[Manifest]) -> list[Manifest]:

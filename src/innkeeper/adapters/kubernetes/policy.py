@@ -1,4 +1,4 @@
-"""What may reach an activation, and what it may reach: one NetworkPolicy, from pure functions. Called by runtime.py.
+"""What may reach an activation, and what it may reach: one NetworkPolicy, from pure functions. Called by starting.py.
 
 In: the gateways, and who asks for its health: the workers, and the admin API for `inn app check`.
 Out: DNS, its own PostgreSQL, and what the app spec says.

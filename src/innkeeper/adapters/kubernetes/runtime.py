@@ -3,25 +3,16 @@
 Built by bootstrap for a cluster row, called by the reconciler, by several workers at once and after any of them was
 killed. What is true is in the cluster, never in this object; what it remembers are hints that cost less to ask.
 
-Order in ``start``: namespace (made, never applied), then stop mark and other generations are read, then what its pod
-needs, gate included, all at once, then the workload and its Service. In ``stop``: stop mark, gate, pods, output. In
-``remove``: mark, namespace. Death in between leaves what the next call finds; what nobody calls for again, ``maintain``
-clears away.
+Order in ``prepare`` and ``start``: starting.py. In ``stop``: stop mark, gate, pods, output. In ``remove``: mark,
+namespace. Death in between leaves what the next call finds; what nobody calls for again, ``maintain`` clears away.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TypeVar
-from urllib.parse import urlsplit
 
-import structlog
-
-from innkeeper.adapters.kubernetes import explain, gate, objects, workload
-from innkeeper.adapters.kubernetes.api import Api, ConflictError
+from innkeeper.adapters.kubernetes import explain, gate, objects
+from innkeeper.adapters.kubernetes.api import Api
 from innkeeper.adapters.kubernetes.ending import STOPPED, Ender
-from innkeeper.adapters.kubernetes.fresh import Fresh, Succession
+from innkeeper.adapters.kubernetes.fresh import Fresh
 from innkeeper.adapters.kubernetes.housekeeping import Housekeeping
 from innkeeper.adapters.kubernetes.marks import Marks
 from innkeeper.adapters.kubernetes.memory import Memory
@@ -33,31 +24,16 @@ from innkeeper.adapters.kubernetes.names import (
     selects,
 )
 from innkeeper.adapters.kubernetes.output import Outputs
-from innkeeper.adapters.kubernetes.ownership import owned
-from innkeeper.adapters.kubernetes.pods import PodWatch, by_age, slim
-from innkeeper.adapters.kubernetes.policy import make_network_policy
+from innkeeper.adapters.kubernetes.ownership import delete, owned, terminating
+from innkeeper.adapters.kubernetes.pods import PodWatch, pods_of
+from innkeeper.adapters.kubernetes.starting import Starter
 from innkeeper.adapters.kubernetes.surroundings import Around
 from innkeeper.adapters.lines import lines
-from innkeeper.model.app import render_env
-from innkeeper.model.errors import PermanentError, StaleGenerationError, TemporaryError
 from innkeeper.model.observed import Life, RuntimeObservation
 from innkeeper.model.workspace import ActivationRef, Address
 from innkeeper.ports import ActivationSpec
 
-log = structlog.get_logger()
-
-HOST = "0.0.0.0"  # noqa: S104 - the pod's own address is not known before it runs; its policy says who reaches it
-
-_WRITES = 16
-"""Parallel calls of all starts of this process."""
-
-_FROZEN = 3600.0
-"""Seconds. A start that took longer to its first call was frozen (stop marks are kept for a day)."""
-
-
 _ABSENT = RuntimeObservation(Life.ABSENT)
-
-_T = TypeVar("_T")
 
 _FOLLOW_PAUSE = 0.2
 
@@ -81,66 +57,31 @@ class KubernetesRuntime:
     ) -> None:
         self._cluster = cluster
         self._api = Api(access, cluster=cluster)
-        self._around = Around(self._api, system_namespace=system_namespace, dns_peers=tuple(dns_peers))
+        around = Around(self._api, system_namespace=system_namespace, dns_peers=tuple(dns_peers))
         self._marks = Marks(self._api, namespace=fences_namespace or system_namespace, cluster=cluster)
         self._watch = PodWatch(self._api, cluster=cluster)
         self._outputs = Outputs(self._api, cluster=cluster)
         self._ender = Ender(self._api, self._outputs, self._watch)
         self._fresh = Fresh(self._api, self._outputs, self._watch)
+        self._starter = Starter(self._api, self._marks, self._fresh, around, cluster=cluster)
         self._memory = Memory()
         self._housekeeping = Housekeeping(self._api, self._marks, cluster=cluster)
-        self._pool = ThreadPoolExecutor(_WRITES, thread_name_prefix=f"cluster {cluster}")
 
     def close(self) -> None:
         """Connections and threads; the activations stay."""
-        self._pool.shutdown(cancel_futures=True)
+        self._starter.close()
         self._watch.close()
         self._api.close()
 
     # --- ports.Runtime -----------------------------------------------------------------------------------------------
 
+    def prepare(self, spec: ActivationSpec) -> None:
+        self._starter.prepare(spec)
+
     def start(self, spec: ActivationSpec) -> Address | None:
-        ref, app = spec.ref, spec.app
-        if not app.image:
-            raise PermanentError(
-                f"no image: the app spec of {app.name} has no `image`, which Kubernetes needs", reason="image-missing"
-            )
-        environment = render_env(app, {**spec.values, "host": HOST, "port": str(app.port)}, spec.secrets)
-        began = _boot_time()
-        policy = make_network_policy(
-            ref,
-            app,
-            cluster=self._cluster,
-            surroundings=self._around.surroundings(),
-            database=self._around.database(spec.values["database_host"]),
-            database_port=int(spec.values["database_port"]),
-        )
-        namespace, made = self._make_namespace(ref)
-        write = self._api.ensure if made else self._api.apply
-        try:
-            self._refuse(ref, since=namespace["metadata"]["resourceVersion"] if made else None)
-            if _boot_time() - began > _FROZEN:
-                raise TemporaryError(f"the start of {ref} was frozen for too long to go on")
-            succession = Succession() if made else self._fresh.look(ref)
-            before = (
-                policy,
-                objects.make_service_account(ref, cluster=self._cluster),
-                objects.make_secret(ref, environment, cluster=self._cluster),
-                objects.make_limit_range(ref, app, cluster=self._cluster),
-            )
-            quota = objects.make_quota(ref, app, cluster=self._cluster)
-            self._at_once([partial(gate.open_gate, self._api, quota, ref), *(partial(write, each) for each in before)])
-        except StaleGenerationError:
-            if made:
-                self._delete_namespace(namespace)
-            raise
-        host = urlsplit(spec.values["url"]).hostname
-        runs = workload.make_workload(ref, app, cluster=self._cluster, host=host, after=succession.after)
-        service = objects.make_service(ref, app, cluster=self._cluster)
-        _, served = self._at_once([partial(write, runs), partial(write, service)])
-        self._fresh.clear(ref, succession)
-        self._memory.remember(ref, RuntimeObservation(Life.STARTING))
-        return objects.service_address(served, app)
+        served = self._starter.start(spec)
+        self._memory.remember(spec.ref, RuntimeObservation(Life.STARTING))
+        return served
 
     def observe(self, ref: ActivationRef) -> RuntimeObservation:
         pods = self._watch.pods(str(ref))
@@ -169,15 +110,15 @@ class KubernetesRuntime:
     def remove(self, ref: ActivationRef) -> bool:
         self._memory.forget(ref)
         namespace = self._ours(ref)
-        if namespace is not None and not _terminating(namespace) and self._runs(ref):
+        if namespace is not None and not terminating(namespace) and self._runs(ref):
             return False
         self._marks.stop(ref)
         if namespace is None:
             return True
-        if _terminating(namespace):
+        if terminating(namespace):
             self._housekeeping.note_slow(namespace)
             return False
-        self._delete_namespace(namespace)
+        delete(self._api, namespace)
         return False
 
     def maintain(self) -> None:
@@ -243,7 +184,7 @@ class KubernetesRuntime:
         kept = self._outputs.kept(ref)
         if kept.reason:
             return RuntimeObservation(Life.EXITED, reason=kept.reason, message=kept.message, tail=kept.tail)
-        if _terminating(namespace):
+        if terminating(namespace):
             return _ABSENT
         if gate.is_shut(self._api.get(f"{collection('ResourceQuota', str(ref))}/{objects.QUOTA}")):
             return RuntimeObservation(Life.EXITED, reason=STOPPED[0], message=STOPPED[1], tail=kept.tail)
@@ -268,87 +209,14 @@ class KubernetesRuntime:
         return max(said, default=("", ""))[1]
 
     def _pods(self, ref: ActivationRef) -> list[Manifest]:
-        return [slim(pod) for pod in by_age(self._api.list(collection("Pod", str(ref)))["items"])]
+        return pods_of(self._api, str(ref))
 
     def _runs(self, ref: ActivationRef) -> bool:
         """Whether a container of it runs or may still begin to."""
         return any(explain.explain(pod).life is not Life.EXITED and not explain.is_over(pod) for pod in self._pods(ref))
-
-    # --- starting ----------------------------------------------------------------------------------------------------
-
-    def _make_namespace(self, ref: ActivationRef) -> tuple[Manifest, bool]:
-        """The namespace, and whether it was made just now. Never applied: one that was deleted must not come back."""
-        try:
-            wanted = objects.make_namespace(ref, cluster=self._cluster)
-            return self._api.create(wanted, collection=collection("Namespace")), True
-        except ConflictError as error:
-            found = self._api.get(f"{collection('Namespace')}/{ref}")
-            if found is None:
-                raise TemporaryError(f"namespace {ref} was deleted in this moment", delay=0.1) from error
-        owned(found, ref, cluster=self._cluster)
-        if _terminating(found):
-            self._refuse(ref, since=None)
-            raise TemporaryError(f"namespace {ref} is being deleted; it starts when it is gone", delay=1.0)
-        return found, False
-
-    def _refuse(self, ref: ActivationRef, *, since: str | None) -> None:
-        """What forbids a start, read after the namespace was made: who stops it from now on finds that.
-
-        ``since``: version of the namespace, if it was made just now. Other generations as of then will do, since one
-        that is made later sees this one; and a server that need not prove that it knows the latest answers at once.
-        """
-        mark = self._pool.submit(self._marks.stopped, ref.workspace_id)
-        others = self._pool.submit(self._other_generations, ref, since)
-        stopped, there = mark.result(), others.result()
-        if ref.generation <= stopped:
-            raise StaleGenerationError(f"{ref} was stopped and does not start again")
-        for other in there:
-            if other.generation > ref.generation:
-                raise StaleGenerationError(f"{ref} does not start: generation {other.generation} was there")
-        # All at once: a list as of now may wait a tenth of a second until the server knows that it is.
-        running = [(other, self._pool.submit(self._runs_still, other)) for other in there]
-        for other, runs in running:
-            if runs.result():
-                raise TemporaryError(f"{ref} does not start while generation {other.generation} still runs", delay=0.1)
-
-    def _other_generations(self, ref: ActivationRef, since: str | None) -> list[ActivationRef]:
-        query = {"labelSelector": selects(cluster=self._cluster, workspace=ref.workspace_id)}
-        if since is not None:
-            query |= {"resourceVersion": since, "resourceVersionMatch": "NotOlderThan"}
-        items = self._api.list(collection("Namespace"), **query)["items"]
-        found = [other for item in items if (other := ref_of(item["metadata"]["name"])) is not None]
-        return [other for other in found if other.workspace_id == ref.workspace_id and other != ref]
-
-    def _runs_still(self, other: ActivationRef) -> bool:
-        """Whether any container of an older generation may still be there."""
-        return any(not explain.is_over(pod) for pod in self._pods(other))
-
-    def _at_once(self, calls: Sequence[Callable[[], _T]]) -> list[_T]:
-        """In parallel, what each came to; the first error, in the order given, when all have ended."""
-        begun = [self._pool.submit(call) for call in calls]
-        errors = [error for done in begun if (error := done.exception())]
-        if errors:
-            raise errors[0]
-        return [done.result() for done in begun]
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
     def _ours(self, ref: ActivationRef) -> Manifest | None:
         """Its namespace, None if there is none; ``PermanentError`` when that is somebody else's."""
         return owned(self._api.get(f"{collection('Namespace')}/{ref}"), ref, cluster=self._cluster)
-
-    def _delete_namespace(self, namespace: Manifest) -> None:
-        metadata = namespace["metadata"]
-        try:
-            self._api.delete(f"{collection('Namespace')}/{metadata['name']}", uid=metadata["uid"])
-        except ConflictError:
-            return  # that one is gone; another has its name
-
-
-def _terminating(namespace: Manifest) -> bool:
-    return namespace["metadata"].get("deletionTimestamp") is not None
-
-
-def _boot_time() -> float:
-    """Seconds, suspended ones included where the system can tell."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

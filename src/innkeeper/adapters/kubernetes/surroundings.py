@@ -1,6 +1,6 @@
 """What is around an activation in its cluster, as its policy must know it: nodes, API server, where its database is.
 
-Called by runtime.py before a start; what it finds about nodes and API server is kept for a while.
+Called by starting.py before a start; what it finds about nodes and API server is kept for a while.
 
 Of the API server that is what the cluster's row says and the Service ``kubernetes``; addresses of a cloud's control
 plane that only its endpoints tell are not asked for, which would be one right more.

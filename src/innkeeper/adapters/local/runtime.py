@@ -39,6 +39,9 @@ class LocalRuntime:
 
     # --- ports.Runtime -----------------------------------------------------------------------------------------------
 
+    def prepare(self, spec: ActivationSpec) -> None:
+        """Nothing: folder, port and process are there in two milliseconds, all of them under the workspace's lock."""
+
     def start(self, spec: ActivationSpec) -> None:  # a process keeps its address for itself
         ref = spec.ref
         with self._records.translated(ref), self._records.lock(ref.workspace_id) as fence:

@@ -22,7 +22,7 @@ _RENEW = 1.0
 
 def create_database(outside: Outside, seen: Seen) -> Workspace | None:
     """``start``, which comes next in the same claim, records it: creating it again does no harm, waiting does."""
-    outside.create_database()
+    outside.create_database(seen.activation)
     return outside.workspace
 
 
