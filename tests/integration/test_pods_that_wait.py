@@ -11,7 +11,7 @@ import pytest
 from innkeeper.control.house import House
 from innkeeper.model import backoff
 from innkeeper.model.lifecycle import Request
-from innkeeper.model.observed import CRASH_LOOP, UNSCHEDULABLE, Life, RuntimeObservation
+from innkeeper.model.observed import UNSCHEDULABLE, Life, RuntimeObservation
 from innkeeper.ports import Runtime
 from support import house as h
 from support.clusters import OneRuntime, Replacing
@@ -20,7 +20,10 @@ from support.scenarios import Stage
 
 NO_NODE = RuntimeObservation(Life.EXITED, reason=UNSCHEDULABLE, message="no node has room for it")
 ENDED = RuntimeObservation(Life.EXITED, reason="exited", message="the application exited with code 1")
-LOOPS = RuntimeObservation(Life.EXITED, reason=CRASH_LOOP, message="the application keeps ending (3 times)")
+LOOPS = [
+    RuntimeObservation(Life.EXITED, reason=reason, message="the application keeps ending (3 times)", loops=True)
+    for reason in ("crash-loop", "out-of-memory", "read-only")
+]
 
 
 @pytest.fixture
@@ -90,7 +93,8 @@ def test_a_start_whose_worker_died_is_made_again_though_its_pod_waits(stage: Sta
 
 
 @pytest.mark.parametrize(
-    ("instead", "tries"), [(NO_NODE, backoff.NODE_LOOKS), (ENDED, backoff.GIVE_UP_AFTER), (LOOPS, 3)]
+    ("instead", "tries"),
+    [(NO_NODE, backoff.NODE_LOOKS), (ENDED, backoff.GIVE_UP_AFTER), *((loops, 3) for loops in LOOPS)],
 )
 def test_it_is_not_waited_for_for_ever(stage: Stage, replacing: Replacing, instead: RuntimeObservation, tries: int):
     replacing.instead = instead

@@ -45,11 +45,15 @@ def waiting(reason: str, message: str = "") -> dict:
     return {"waiting": {"reason": reason, "message": message}}
 
 
-def ended(code: int, reason: str = "Error", message: str = "") -> dict:
-    return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+def ended(code: int, reason: str = "Error", message: str = "", ran: str = "00:00:02") -> dict:
+    """``ran``: how long, as HH:MM:SS."""
+    times = {"startedAt": "2026-11-24T00:00:00Z", "finishedAt": f"2026-11-24T{ran}Z"}
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message} | times}
 
 
-CRASH_LOOP = waiting("CrashLoopBackOff", "back-off 10s restarting failed container")
+def pause(seconds: str) -> dict:
+    """As long as its kubelet waits, which is longer each time in a row."""
+    return waiting("CrashLoopBackOff", f"back-off {seconds} restarting failed container=app pod=app-1")
 
 
 def condition(reason: str, message: str) -> list[dict]:
@@ -137,7 +141,7 @@ PULL = 'failed to pull and unpack image "localhost/app:1": failed to resolve ref
         (pod(ended(255), phase="Failed"), "exited", "exited with code 255"),
         (pod(ended(137, "OOMKilled"), phase="Failed"), "out-of-memory", "more memory than its limit, 256Mi"),
         (
-            pod(CRASH_LOOP, last={"exitCode": 1, "reason": "Error"}, restarts=3, in_place=True),
+            pod(pause("40s"), last=ended(1)["terminated"], restarts=3, in_place=True),
             "crash-loop",
             "keeps ending (4 times): the application exited with code 1",
         ),
@@ -183,13 +187,46 @@ def test_why_it_does_not_run(status: dict, reason: str, said: str):
     [
         pod(ended(3), podIP="10.244.0.12", in_place=True),
         pod(ended(3), podIP="10.244.0.12", restarts=1, in_place=True),
-        pod(CRASH_LOOP, last={"exitCode": 3}, podIP="10.244.0.12", restarts=1, in_place=True),
+        pod(pause("10s"), last=ended(3)["terminated"], podIP="10.244.0.12", restarts=1, in_place=True),
+        # It has ended as often before, but has run well since: for ten minutes, now or the time before.
+        pod(ended(3, ran="00:10:00"), last=ended(3)["terminated"], restarts=2, in_place=True),
+        pod(ended(3), last=ended(3, ran="23:59:59")["terminated"], restarts=2, in_place=True),
+        pod(pause("10s"), last=ended(3)["terminated"], restarts=7, in_place=True),
     ],
 )
 def test_what_its_kubelet_restarts_is_starting_until_it_keeps_ending(status: dict):
     seen = explain.explain(status)
     assert (seen.life, seen.reason, seen.address) == (Life.STARTING, "exited", None)
     assert seen.message == "the application exited with code 3; it is started again in its place"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pod(ended(3, ran="00:09:59"), last=ended(3, ran="00:09:59")["terminated"], restarts=2, in_place=True),
+        pod(pause("20s"), last=ended(3)["terminated"], restarts=7, in_place=True),
+        pod(ended(137, "OOMKilled"), last=ended(137, "OOMKilled")["terminated"], restarts=2, in_place=True),
+        # What never began says so by the year 1970.
+        pod(
+            ended(3),
+            last=ended(3)["terminated"] | {"startedAt": "1970-01-01T00:00:00Z"},
+            restarts=2,
+            in_place=True,
+        ),
+        pod(ended(3), last=ended(3)["terminated"] | {"startedAt": None}, restarts=2, in_place=True),
+    ],
+)
+def test_three_ends_each_soon_after_a_start_are_a_loop(state: dict):
+    seen = explain.explain(state)
+    assert (seen.life, seen.loops) == (Life.EXITED, True)
+    # However it ends each time: that is told beside it.
+    told = explain.with_tail(seen, "OSError: [Errno 30] Read-only file system: '/data'")
+    assert (told.loops, told.reason) == (True, "out-of-memory" if seen.reason == "out-of-memory" else "read-only")
+
+
+@pytest.mark.parametrize("once", [pod(ended(3), phase="Failed"), pod(ended(137, "OOMKilled"), phase="Failed")])
+def test_one_end_for_good_is_no_loop(once: dict):
+    assert not explain.explain(once).loops
 
 
 def test_only_what_no_waiting_mends_is_permanent():

@@ -162,7 +162,7 @@ class Reconciler:
             return workspace, backoff.delay(attempts=1)  # there was nothing to do: no problem of the workspace's
         attempts = _attempt(workspace, error)
         hopeless = isinstance(error, PermanentError) or (
-            step is Step.AWAIT_HEALTH and backoff.gives_up(attempts=attempts, reason=error.reason)
+            step is Step.AWAIT_HEALTH and backoff.gives_up(attempts=attempts, reason=error.reason, loops=error.loops)
         )
         gives_up = hopeless and workspace.state in _RISING
         reason = error.reason

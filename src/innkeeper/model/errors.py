@@ -19,18 +19,26 @@ class InnkeeperError(Exception):
 class TemporaryError(InnkeeperError):
     """Worth another try after ``delay`` seconds (None: the caller's own backoff); ``reason`` is a short stable word.
 
-    ``output``: the application's last lines, where it is the application that failed.
+    ``output``: the application's last lines, where it is the application that failed. ``loops``: it has failed several
+    times by then.
     """
 
     slug: ClassVar[str] = "temporary"
 
     def __init__(
-        self, message: str, *, delay: float | None = None, reason: str | None = None, output: str = ""
+        self,
+        message: str,
+        *,
+        delay: float | None = None,
+        reason: str | None = None,
+        output: str = "",
+        loops: bool = False,
     ) -> None:
         super().__init__(message)
         self.delay = delay
         self.reason = reason or self.slug
         self.output = output
+        self.loops = loops
 
 
 class PermanentError(InnkeeperError):

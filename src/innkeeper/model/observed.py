@@ -12,9 +12,6 @@ its redirect to https."""
 UNSCHEDULABLE = "unschedulable"
 """A reason: no node has room for it yet. It keeps its place in the queue, and nothing of it has been tried."""
 
-CRASH_LOOP = "crash-loop"
-"""A reason: it ended again and again, restarted in its place each time."""
-
 
 class Life(StrEnum):
     """Where an activation's process or container is."""
@@ -41,6 +38,8 @@ class RuntimeObservation:
     pid: int | None = None
     """Tells its process from others at the same address: a process id, or how often it was restarted in its place."""
     permanent: bool = False
+    loops: bool = False
+    """It ended again and again, restarted in its place each time; ``reason`` says how, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)

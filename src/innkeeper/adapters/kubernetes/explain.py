@@ -7,7 +7,7 @@
 | container waits for its image                | exited   | image-not-found, -refused, -unreachable, -name |
 | container cannot be made or begun            | exited   | runs-as-root, command-not-found, cannot-start |
 | container ended, its kubelet restarts it     | starting | out-of-memory, signal, exited                 |
-| container keeps ending                       | exited   | out-of-memory, crash-loop                     |
+| container keeps ending, soon after each start | exited  | out-of-memory, crash-loop                     |
 | container ended for good                     | exited   | out-of-memory, signal, exited                 |
 | pod failed: evicted, refused by its node     | exited   | evicted, node-refused                         |
 | pod has an address                           | running  |                                               |
@@ -20,10 +20,11 @@ import re
 import signal
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 
 from innkeeper.adapters.kubernetes.names import APP, Manifest, part, parts
 from innkeeper.adapters.kubernetes.objects import PODS
-from innkeeper.model.observed import CRASH_LOOP, UNSCHEDULABLE, Life, RuntimeObservation
+from innkeeper.model.observed import UNSCHEDULABLE, Life, RuntimeObservation
 from innkeeper.model.workspace import Address
 
 _STARTING = RuntimeObservation(Life.STARTING)
@@ -32,7 +33,17 @@ _SIGNALLED = 128
 """Exit codes above are 128 + the signal's number."""
 
 _TRIES = 3
-"""Ends in one pod that count as one failed start: its kubelet restarts a container at once, then ten seconds later."""
+"""Ends in a row that count as one failed start: its kubelet restarts a container at once, then ten seconds later."""
+
+_WELL = 600.0
+"""Seconds that a container ran whose end is the first of a row: its kubelet begins with no pause again then, too."""
+
+_FIRST_PAUSE = re.compile(r"back-off 10s\b")
+"""Its kubelet waits for the first time in a row, which is after the second end."""
+
+_NEVER = "1970-01-01T00:00:00Z"
+
+_CRASH_LOOP = "crash-loop"
 
 _NOT_FOUND = re.compile(r"not found|manifest unknown|name unknown|does not exist|no such image", re.IGNORECASE)
 _REFUSED = re.compile(
@@ -93,7 +104,7 @@ def refused(said: str) -> RuntimeObservation:
 def with_tail(seen: RuntimeObservation, tail: str) -> RuntimeObservation:
     """What its last words add to it."""
     seen = replace(seen, tail=tail)
-    if seen.reason in ("exited", CRASH_LOOP) and _READ_ONLY.search(tail):
+    if seen.reason in ("exited", _CRASH_LOOP) and _READ_ONLY.search(tail):
         hint = "it wrote where it may not: its root file system is read-only; name the directory in `writable`"
         return replace(seen, reason="read-only", message=f"{seen.message}; {hint}")
     return seen
@@ -172,7 +183,7 @@ def _waiting(waiting: Manifest, container: Manifest, pod: Manifest) -> RuntimeOb
         case "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError":
             return _cannot_start(said or reason)
         case "CrashLoopBackOff":
-            return _ends_again(*_how(part(container, "lastState", "terminated"), pod), times=restarts(pod) + 1)
+            return _ends_again(*_how(part(container, "lastState", "terminated"), pod), times=_in_a_row(pod))
         case _:
             return None
 
@@ -200,7 +211,7 @@ def _ended(ended: Manifest, pod: Manifest) -> RuntimeObservation:
     status = part(pod, "status")
     if reason in ("signal", "exited") and status.get("reason") == "Evicted":
         return _failed(status)
-    return _exited(reason, why) if is_over(pod) else _ends_again(reason, why, times=restarts(pod) + 1)
+    return _exited(reason, why) if is_over(pod) else _ends_again(reason, why, times=_in_a_row(pod))
 
 
 def _how(ended: Manifest, pod: Manifest) -> tuple[str, str]:
@@ -213,8 +224,31 @@ def _ends_again(reason: str, why: str, *, times: int) -> RuntimeObservation:
     """In a pod whose kubelet restarts it."""
     if times < _TRIES:
         return RuntimeObservation(Life.STARTING, reason=reason, message=f"{why}; it is started again in its place")
-    loop = reason if reason == "out-of-memory" else CRASH_LOOP
-    return _exited(loop, f"the application keeps ending ({times} times): {why}")
+    loop = reason if reason == "out-of-memory" else _CRASH_LOOP
+    return replace(_exited(loop, f"the application keeps ending ({times} times): {why}"), loops=True)
+
+
+def _in_a_row(pod: Manifest) -> int:
+    """How many ends of its container came soon after a start, one after the other.
+
+    Its status has the last two, or while the container waits the last one: then its kubelet's pause tells the rest.
+    """
+    container = _container(pod)
+    ends = [end for when in ("state", "lastState") if (end := part(container, when, "terminated"))]
+    for number, end in enumerate(ends, start=1):
+        if _ran(end) >= _WELL:
+            return number
+    if _FIRST_PAUSE.search(part(container, "state", "waiting").get("message", "")):
+        return 2
+    return restarts(pod) + 1
+
+
+def _ran(ended: Manifest) -> float:
+    """Seconds; none where it never began, which is written as the year 1970 or not at all."""
+    began, over = (ended.get(when) or _NEVER for when in ("startedAt", "finishedAt"))
+    if began == _NEVER:
+        return 0.0
+    return (datetime.fromisoformat(over) - datetime.fromisoformat(began)).total_seconds()
 
 
 def _failed(status: Manifest) -> RuntimeObservation:

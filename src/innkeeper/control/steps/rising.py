@@ -94,7 +94,7 @@ def await_health(outside: Outside, seen: Seen) -> Workspace | None:
         if runtime.permanent:
             raise PermanentError(message, reason=reason, output=runtime.tail)
         delay = backoff.NODE_EVERY if reason == UNSCHEDULABLE else None
-        raise TemporaryError(message, delay=delay, reason=reason, output=runtime.tail)
+        raise TemporaryError(message, delay=delay, reason=reason, output=runtime.tail, loops=runtime.loops)
     with outside.house.database.transaction() as session:
         running = (clock.now(session).real - seen.activation.started_real_at).total_seconds()
         if runtime.reason and running > _RENEW and ours(session, outside.workspace):
