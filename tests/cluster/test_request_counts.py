@@ -8,13 +8,15 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 
 from innkeeper.adapters.kubernetes import pods as watch
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
 from support.activations import spec
 from support.api_proxy import ApiProxy, api_proxy
-from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods
+from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods, heard
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -139,13 +141,13 @@ def test_a_start_applies_what_another_worker_made_meanwhile(pods, proxy, ref):
     }
     selected = pods.core.read_namespaced_service("app", str(ref)).spec.selector
     assert selected["innkeeper.dev/generation"] == "1"
-    eventually(lambda: awake(runtime, ref), timeout=120)
+    eventually(lambda: awake(runtime, ref), timeout=PATIENCE)
 
 
 def test_what_is_awake_is_asked_for_nothing(pods, proxy, ref):
     runtime = pods.runtime(access=proxy.access)
     runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
-    eventually(lambda: awake(runtime, ref), timeout=120)
+    heard(runtime, ref)
     asked(proxy)
     for _ in range(LOOKS):
         runtime.maintain()
@@ -162,7 +164,7 @@ def test_that_a_watch_is_opened_anew_is_word_enough(pods, proxy, ref, monkeypatc
     monkeypatch.setattr(watch, "SILENCE", 8.0)
     runtime = pods.runtime(access=proxy.access)
     runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
-    eventually(lambda: awake(runtime, ref), timeout=120)
+    heard(runtime, ref)
     asked(proxy)
 
     def opened() -> bool:
@@ -170,14 +172,43 @@ def test_that_a_watch_is_opened_anew_is_word_enough(pods, proxy, ref, monkeypatc
         assert awake(runtime, ref)
         return sum("watch=true" in line for line in proxy.asked) > 3 * watch.SILENCE
 
-    eventually(opened, timeout=120)
+    eventually(opened, timeout=PATIENCE)
     assert asked(proxy) == {}
+
+
+def test_a_watch_on_which_nothing_comes_is_opened_anew_without_a_word(pods, proxy, ref, monkeypatch):
+    """As at rest, where the server need not send bookmarks: it lives, and knows of nothing that is new."""
+    monkeypatch.setattr(watch, "QUIET", 3.0)
+    runtime = pods.runtime(access=proxy.access)
+    runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
+    heard(runtime, ref)
+    asked(proxy)
+    proxy.mute = True
+
+    def opened() -> bool:
+        runtime.maintain()
+        assert awake(runtime, ref)
+        return sum("watch=true" in line for line in proxy.asked) > 2
+
+    with capture_logs() as logs:
+        eventually(opened, timeout=PATIENCE)
+        assert (asked(proxy), logs) == ({}, [])
+        # Controls: an error is said, and what happened meanwhile is heard of afterwards.
+        proxy.fault = lambda method, path: (500, {}) if "watch=true" in path else None
+        eventually(lambda: "pods.watch-broken" in {line["event"] for line in logs}, timeout=PATIENCE)
+    (before,) = pods.core.list_namespaced_pod(str(ref)).items
+    pods.core.delete_namespaced_pod(before.metadata.name, str(ref))
+    proxy.mute, proxy.fault = False, lambda method, path: None
+    eventually(
+        lambda: {pod["metadata"]["uid"] for pod in runtime._watch.pods(str(ref))} not in (set(), {before.metadata.uid}),
+        timeout=PATIENCE,
+    )
 
 
 def test_a_worker_that_begins_does_not_ask_for_each_that_is_awake(pods, proxy, ref):
     first = pods.runtime()
     first.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
-    eventually(lambda: awake(first, ref), timeout=120)
+    eventually(lambda: awake(first, ref), timeout=PATIENCE)
     runtime = pods.runtime(access=proxy.access)
     runtime.maintain()
     assert awake(runtime, ref)
@@ -187,7 +218,7 @@ def test_a_worker_that_begins_does_not_ask_for_each_that_is_awake(pods, proxy, r
 def test_a_stop_writes_six_things(pods, proxy, ref):
     runtime = pods.runtime(access=proxy.access)
     runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
-    eventually(lambda: awake(runtime, ref), timeout=120)
+    heard(runtime, ref)
     asked(proxy)
     runtime.stop(ref, grace=5)
     assert writes(asked(proxy)) == STOP

@@ -5,7 +5,7 @@
         proxy.fault = lambda method, path: (429, {"Retry-After": "1"}) if method == "POST" else None
 
 A fault that is not None is the answer; the API server does not hear of the request. ``after=True`` faults let it act
-first, and lose its answer. ``cut()`` breaks what streams at this moment.
+first, and lose its answer. ``cut()`` breaks what streams at this moment; ``mute`` keeps back what it would say.
 """
 
 import json
@@ -32,6 +32,8 @@ class ApiProxy:
         self.fault: Callable[[str, str], Fault | None] = lambda method, path: None
         self.lost: Callable[[str, str], bool] = lambda method, path: False
         """Whose answer is lost, after the server has acted."""
+        self.mute = False
+        """Watches begin, and nothing comes on them."""
         self._client = config.new_client_from_config(str(kubeconfig))
         self._open: set[socket.socket] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -74,11 +76,14 @@ class ApiProxy:
         host = self._client.configuration.host
         return pool.request(method, f"{host}{path}", body=body, headers=headers, preload_content=False, retries=False)
 
-    def relay(self, answer: urllib3.BaseHTTPResponse, to: socket.socket, write: Callable[[bytes], object]) -> None:
+    def relay(
+        self, path: str, answer: urllib3.BaseHTTPResponse, to: socket.socket, write: Callable[[bytes], object]
+    ) -> None:
         self._open.add(to)
         try:
             for chunk in answer.stream(65536):
-                write(chunk)
+                if not (self.mute and "watch=true" in path):
+                    write(chunk)
         finally:
             self._open.discard(to)
             answer.close()
@@ -121,7 +126,7 @@ def _handler(proxy: ApiProxy) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Transfer-Encoding", "chunked")
                 self.send_header("Connection", "close")
                 self.end_headers()
-                proxy.relay(answer, self.connection, self.piece)
+                proxy.relay(self.path, answer, self.connection, self.piece)
                 self.wfile.write(b"0\r\n\r\n")
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names

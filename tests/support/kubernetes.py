@@ -18,7 +18,8 @@ from innkeeper.model.workspace import ActivationRef
 from support.activations import SERVER
 from support.cluster import Sandbox, TestCluster
 from support.loopback_only import also_reachable
-from support.waiting import holds_in_time
+from support.pods import PATIENCE
+from support.waiting import eventually, holds_in_time
 
 PYTHON_IMAGE = "localhost/innkeeper-python:dev"
 """Debian and Python, no entry point; `make images LOAD=cluster` brings it."""
@@ -124,6 +125,15 @@ class Pods:
     def close(self) -> None:
         for runtime in self.made:
             runtime.close()
+
+
+def heard(runtime: KubernetesRuntime, ref: ActivationRef) -> None:
+    """Wait until its watch knows where it is: that it is awake may be known before, of the API server itself."""
+    eventually(
+        lambda: any(pod["status"].get("podIP") for pod in runtime._watch.pods(str(ref))),
+        timeout=PATIENCE,
+        describe=lambda: runtime.observe(ref),
+    )
 
 
 IMAGE_LISTED = 60.0

@@ -44,6 +44,10 @@ class GoneError(TemporaryError):
     """410: a watch or a list went on from where the server does not remember any more."""
 
 
+class SilentError(TemporaryError):
+    """What had begun to be read piece by piece did not go on in time."""
+
+
 class NotThereError(TemporaryError):
     """404, where something was to be read piece by piece."""
 
@@ -144,7 +148,8 @@ class Api:
     def stream(self, where: str, *, silence: float | None, **query: str | int) -> Generator[urllib3.BaseHTTPResponse]:
         """An answer that goes on: a watch, a log. ``silence`` in seconds between two pieces is an error (None: never).
 
-        ``NotThereError`` when there is no such thing; errors while it is read inside are translated, too.
+        ``SilentError`` when that is so once it has begun, ``NotThereError`` when there is no such thing; errors while
+        it is read inside are translated, too.
         """
         with self.translated():
             answer = self._send("GET", where, query, None, _JSON, timeout=(CONNECT, silence))
@@ -152,6 +157,11 @@ class Api:
                 if answer.status not in _OK:
                     raise self._error(answer.status, answer.headers, answer.read(_LONGEST_ERROR), "GET", where)
                 yield answer
+            except urllib3.exceptions.ReadTimeoutError as error:
+                message = (
+                    f"cluster {self._cluster}: nothing more came from its API server at {self._host} in {silence} s"
+                )
+                raise SilentError(message, reason="cluster-unreachable") from error
             finally:
                 answer.close()
 

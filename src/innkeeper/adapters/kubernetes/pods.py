@@ -2,6 +2,10 @@
 
 What it holds is a hint: good enough to say that a pod runs and where, never that there is none (runtime.py asks the
 API server for that). A watch that ends, expires (410), falls silent or breaks goes on from where it was, or lists anew.
+
+A server tells a watch every minute how far it is (a bookmark), but only if that is further than where the watch began.
+Its storage tells it that every few seconds in most clusters, in others only when something happens to a pod. So silence
+says nothing by itself; that the watch can be opened anew does.
 """
 
 import json
@@ -17,14 +21,17 @@ from typing import Any
 import structlog
 import urllib3
 
-from innkeeper.adapters.kubernetes.api import Api, GoneError
+from innkeeper.adapters.kubernetes.api import Api, GoneError, SilentError
 from innkeeper.adapters.kubernetes.names import ALL_PODS, Manifest, collection, part, parts, selects
 from innkeeper.model.errors import InnkeeperError
 
 log = structlog.get_logger()
 
+QUIET = 75.0
+"""Seconds. A bookmark comes every minute, if at all: a watch that says nothing for longer is opened anew."""
+
 SILENCE = 100.0
-"""Seconds. The server sends a bookmark every minute or so; a watch that says nothing for longer is dead."""
+"""Seconds after which what was heard may be too old: nothing came, and the watch could not be opened anew."""
 
 RELIST = 600.0
 """Seconds after which everything is listed anew: what a watch may have missed is mended then."""
@@ -133,6 +140,8 @@ class PodWatch:
                     pause = _FIRST_PAUSE
             except GoneError:
                 version = ""
+            except SilentError:
+                continue
             except InnkeeperError as error:
                 if self._closed.is_set():
                     return
@@ -165,10 +174,10 @@ class PodWatch:
             "resourceVersion": version,
             "timeoutSeconds": random.randint(*_WATCH),  # noqa: S311 - no secret
         }
-        with self._api.stream(ALL_PODS, silence=SILENCE, **query) as answer:
+        with self._api.stream(ALL_PODS, silence=QUIET, **query) as answer:
             with self._changed:
                 self._stream = answer
-                self._heard()  # it goes on from there; its first bookmark takes a minute
+                self._heard()  # it goes on from there; its first bookmark takes a minute, if there is one
             try:
                 rest = b""
                 for chunk in answer.stream(65536):
