@@ -10,6 +10,7 @@ import yaml
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from support.activations import SERVER
 from support.kubernetes import PYTHON_IMAGE, Pods
+from support.pods import PATIENCE
 from support.ports import free_port
 from support.serving import Serve, Settings, ended_cleanly, inn, status
 from support.waiting import eventually
@@ -64,8 +65,11 @@ def test_it_runs_workspaces_on_a_cluster_that_was_added_by_its_kubeconfig(
     said(settings, "workspace", "deactivate", "acme", "--wait")
     assert pods.core.list_namespaced_pod(f"ws-{acme['id']}-1").items == []
     assert status(gateway, "/", host="acme.apps.localhost") == 200
-    (pod,) = pods.core.list_namespaced_pod(f"ws-{acme['id']}-2").items
-    assert pod.status.phase == "Running"
+    # Its kubelet says later that it runs.
+    eventually(
+        lambda: [pod.status.phase for pod in pods.core.list_namespaced_pod(f"ws-{acme['id']}-2").items] == ["Running"],
+        timeout=PATIENCE,
+    )
     assert shown(settings, "drift") == []
     for process in (worker, admin, front):
         ended_cleanly(process)

@@ -13,6 +13,8 @@ import yaml
 
 from support.cluster import Sandbox, TestCluster
 from support.helm import PRODUCTION, Object, merge, named, render
+from support.pods import PATIENCE
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -44,6 +46,12 @@ def defined(cluster: TestCluster) -> Iterator[None]:
                 cluster.kubectl("create", f"--filename={path}")
                 established = ("--for=condition=Established", "--timeout=60s")
                 cluster.kubectl("wait", f"customresourcedefinition/{name}", *established)
+                # Served, it is announced by and by.
+                eventually(
+                    lambda name=name: cluster.kubectl("get", name, check=False).returncode == 0,
+                    timeout=PATIENCE,
+                    poll=0.5,
+                )
             yield
         finally:
             if missing:

@@ -24,6 +24,7 @@ from support.cluster import Sandbox
 from support.confined import worker
 from support.helm import EVALUATION, named, render
 from support.kubernetes import APP, KUBERNETES_VALUES, PYTHON_IMAGE
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -132,7 +133,8 @@ def everything_it_does(runtime: KubernetesRuntime) -> None:
         spec = activation_spec(ref, kind, values=values)
         runtime.start(spec)
         runtime.start(spec)
-        eventually(lambda ref=ref: runtime.observe(ref).life is not Life.ABSENT, timeout=90)
+        # Without a pod nothing is asked of one.
+        eventually(lambda ref=ref: runtime.observe(ref).life is Life.RUNNING, timeout=PATIENCE)
         list(runtime.logs(ref))
     assert {relaxed, strict} <= set(runtime.inventory())
     runtime._complaint(strict)

@@ -2,7 +2,7 @@
 
 import base64
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from innkeeper.control import clusters
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import Cluster
 from support.cluster import Sandbox
+from support.pods import PATIENCE
+from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -47,10 +49,23 @@ def as_whom(sandbox: Sandbox, tmp_path: Path) -> Callable[..., Path]:
         subject = {"kind": "ServiceAccount", "name": "inn", "namespace": namespace}
         rbac.create_cluster_role_binding({"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]})
         sandbox.on_exit(lambda: rbac.delete_cluster_role_binding(name))
+        eventually(lambda: may(sandbox, namespace, rights[:1]), timeout=PATIENCE)
         answer: Any = core.create_namespaced_service_account_token("inn", namespace, {"spec": {}})
         return kubeconfig(sandbox, tmp_path / "kubeconfig", token=token or answer.status.token)
 
     return make
+
+
+def may(sandbox: Sandbox, namespace: str, rights: Sequence[tuple[str, str, str]]) -> bool:
+    """Whether the API server goes by what it was told of the account's rights: it has them all at once, or none."""
+    review: Any = client.AuthorizationV1Api(sandbox.cluster.api).create_subject_access_review
+    for verb, group, named in rights:
+        resource, _, inner = named.partition("/")
+        wanted = {"verb": verb, "group": group, "resource": resource, "subresource": inner}
+        spec = {"user": f"system:serviceaccount:{namespace}:inn", "resourceAttributes": wanted}
+        if not review({"spec": spec}).status.allowed:
+            return False
+    return True
 
 
 def kubeconfig(sandbox: Sandbox, path: Path, *, token: str, **cluster: object) -> Path:

@@ -33,7 +33,7 @@ from support.helm import CHART, EVALUATION, helm
 from support.kubernetes import KUBERNETES_VALUES, Pods
 from support.outside import INTERNET, METADATA, PORT, Outside
 from support.pods import PATIENCE, run_pod, running, start_pod
-from support.probing import EVALUATION_IMAGE, NODE, PROBE, await_refused, dialled, early, reached
+from support.probing import EVALUATION_IMAGE, NODE, PROBE, await_refused, dialled, early, reach_all, reached
 from support.tenants import Login, new_database
 from support.waiting import eventually
 
@@ -151,11 +151,9 @@ def around(pods: Pods, outside: Outside) -> Iterator[Surroundings]:
 
     # The control: a pod that every policy admits, since there is none yet but B's, which admits gateways.
     labels = OURS | {"app.kubernetes.io/component": "gateway"}
-    env = {"DIAL": dialled(addresses), "AGAIN": "1"}
-    code, said = run_pod(sandbox, system, "control", PROBE, "report", env=env, labels=labels)
-    assert code == 0, said
+    control = reach_all(sandbox, system, "control", addresses, labels=labels)
     apply_charts_policies(pods)
-    yield Surroundings(pods, runtime, addresses, json.loads(said)["dialled"])
+    yield Surroundings(pods, runtime, addresses, control)
     runtime.close()
 
 
@@ -204,16 +202,15 @@ def test_at_its_services_address_a_tenant_is_reached_by_gateways_alone(around: S
     pods, tenant = around.pods, f"ws-b{around.pods.sandbox.name.removeprefix('test-')}-1"
     service: Any = pods.sandbox.cluster.core.read_namespaced_service("app", tenant)
     addresses = {"pod": around.addresses["tenant-b"], "service": f"{service.spec.cluster_ip}:{APP.port}"}
-    told: dict[str, set[str]] = {}
-    for component in ("gateway", "hub"):
-        labels = OURS | {"app.kubernetes.io/instance": RELEASE, "app.kubernetes.io/component": component}
-        env = {"DIAL": dialled(addresses)}
-        code, said = run_pod(
-            pods.sandbox, pods.system_namespace, f"asks-as-{component}", PROBE, "report", env=env, labels=labels
-        )
-        assert code == 0, said
-        told[component] = reached(json.loads(said)["dialled"])
-    assert told == {"gateway": {"pod", "service"}, "hub": set()}
+
+    def labels(component: str) -> dict[str, str]:
+        return OURS | {"app.kubernetes.io/instance": RELEASE, "app.kubernetes.io/component": component}
+
+    where = (pods.sandbox, pods.system_namespace)
+    reach_all(*where, "asks-as-gateway", addresses, labels=labels("gateway"))
+    env = {"DIAL": dialled(addresses)}
+    code, said = run_pod(*where, "asks-as-hub", PROBE, "report", env=env, labels=labels("hub"))
+    assert (code, reached(json.loads(said)["dialled"])) == (0, set()), said
 
 
 DATABASES = """

@@ -70,7 +70,7 @@ def test_a_wake_does_not_wait_for_a_namespace_that_does_not_vanish(house, gatewa
     pods.sandbox.on_exit(lambda: release(core, str(acme.activation)))
     h.ask(house, "acme", Request.DEACTIVATE)
     h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=PATIENCE)
-    h.drive(house, until=lambda: namespace_of(pods, acme.activation).metadata.deletion_timestamp)
+    h.drive(house, until=lambda: namespace_of(pods, acme.activation).metadata.deletion_timestamp, timeout=PATIENCE)
     gateway.wake(acme.id)
     h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=PATIENCE)
     awake = h.read(house, "acme")
@@ -115,7 +115,7 @@ def test_an_application_that_ends_by_itself_gets_a_fresh_pod(house, acme, pods: 
     (before,) = pods_of(pods, acme.activation)
     # As the kernel would, for lack of memory: its process is killed, the pod stays.
     pods.kill(before)
-    eventually(lambda: h.runtime(house).observe(acme.activation).life is Life.EXITED)
+    eventually(lambda: h.runtime(house).observe(acme.activation).life is Life.EXITED, timeout=PATIENCE)
 
     def followed() -> bool:
         sweeps.watch_the_awake(house)
@@ -123,7 +123,7 @@ def test_an_application_that_ends_by_itself_gets_a_fresh_pod(house, acme, pods: 
         return [pod.metadata.uid for pod in pods_of(pods, acme.activation)] not in ([], [before.metadata.uid])
 
     eventually(followed, timeout=PATIENCE, describe=lambda: h.describe(house))
-    h.drive(house, until=lambda: route_of(house, acme).address is not None)
+    h.drive(house, until=lambda: route_of(house, acme).address is not None, timeout=PATIENCE)
     assert house.health.check(route_of(house, acme).address, "/", host="x").healthy
     assert h.read(house, "acme").problem is None
 

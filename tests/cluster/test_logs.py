@@ -47,7 +47,7 @@ def test_a_follower_goes_on_with_the_container_that_was_restarted_in_place(pods:
     eventually(lambda: list(runtime.logs(ref)) == ["begins"], timeout=PATIENCE)
     followed = runtime.logs(ref, follow=True)
     assert next(followed) == "begins"
-    address = runtime.observe(ref).address
+    address = eventually(lambda: runtime.observe(ref).address, timeout=PATIENCE)
     assert address is not None
     with socket.create_connection((address.ip, address.port)) as asking:
         asking.sendall(b"end")
@@ -59,7 +59,10 @@ def test_a_follower_goes_on_with_the_container_that_was_restarted_in_place(pods:
 
     # Meanwhile the follower does not read: it finds the second container there when it comes to the end of the first.
     eventually(restarted, timeout=PATIENCE, describe=lambda: runtime.observe(ref))
-    eventually(lambda: runtime.observe(ref).life is Life.RUNNING, describe=lambda: runtime.observe(ref))  # its watch
+    # Its watch.
+    eventually(
+        lambda: runtime.observe(ref).life is Life.RUNNING, timeout=PATIENCE, describe=lambda: runtime.observe(ref)
+    )
     assert list(islice(followed, 2)) == ["ends", "begins"]
     # Whoever comes now is shown both.
     assert list(runtime.logs(ref)) == ["begins", "ends", "begins"]

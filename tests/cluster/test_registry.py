@@ -3,7 +3,7 @@
 import pytest
 
 from support.cluster import Sandbox
-from support.pods import reason, running, start_pod
+from support.pods import PATIENCE, reason, running, start_pod
 from support.registry import Registry, closed_port
 from support.waiting import eventually
 
@@ -11,12 +11,17 @@ from support.waiting import eventually
 pytestmark = [pytest.mark.cluster]
 
 
-def waits(sandbox: Sandbox, namespace: str, name: str, *reasons: str) -> str:
-    """The message with which the kubelet gives up for now."""
+def waits(sandbox: Sandbox, namespace: str, name: str, words: str = "") -> None:
+    """The kubelet gives up for now, and says so in these words: by an event, which may come before or after that."""
     core = sandbox.cluster.core
-    eventually(lambda: reason(core.read_namespaced_pod(name, namespace)) in reasons, timeout=180, poll=0.1)
-    events = core.list_namespaced_event(namespace, field_selector=f"involvedObject.name={name}").items
-    return "\n".join(event.message or "" for event in events)
+
+    def said() -> str:
+        events = core.list_namespaced_event(namespace, field_selector=f"involvedObject.name={name}").items
+        return "\n".join(event.message or "" for event in events)
+
+    given_up = ("ErrImagePull", "ImagePullBackOff")
+    eventually(lambda: reason(core.read_namespaced_pod(name, namespace)) in given_up, timeout=PATIENCE, poll=0.1)
+    eventually(lambda: words in said(), timeout=PATIENCE, poll=0.1, describe=said)
 
 
 @pytest.mark.parametrize(
@@ -30,14 +35,14 @@ def waits(sandbox: Sandbox, namespace: str, name: str, *reasons: str) -> str:
 def test_a_refused_pull(sandbox: Sandbox, registry: Registry, image: str, words: str) -> None:
     namespace = sandbox.namespace(restricted=True)
     start_pod(sandbox, namespace, "it", f"{registry.host}/{image}", pull="IfNotPresent")
-    assert words in waits(sandbox, namespace, "it", "ErrImagePull", "ImagePullBackOff")
+    waits(sandbox, namespace, "it", words)
     assert any(path.startswith(f"/v2/{image.split(':', maxsplit=1)[0]}/manifests/") for path in registry.asked)
 
 
 def test_nobody_listens(sandbox: Sandbox, registry: Registry) -> None:
     namespace = sandbox.namespace(restricted=True)
     start_pod(sandbox, namespace, "it", f"{closed_port()}/app:1", pull="IfNotPresent")
-    assert "connection refused" in waits(sandbox, namespace, "it", "ErrImagePull", "ImagePullBackOff")
+    waits(sandbox, namespace, "it", "connection refused")
 
 
 def test_the_control_is_pulled_and_runs(sandbox: Sandbox, registry: Registry) -> None:
@@ -55,10 +60,12 @@ def test_no_answer_keeps_the_pod_waiting_without_a_word(sandbox: Sandbox, regist
     """Last: the kubelet pulls one image after another, so this one holds up all others until it is let go."""
     namespace = sandbox.namespace(restricted=True)
     start_pod(sandbox, namespace, "it", f"{registry.host}/silent/app:1", pull="IfNotPresent")
-    eventually(lambda: any(path.startswith("/v2/silent/") for path in registry.asked), timeout=60)
+    eventually(lambda: any(path.startswith("/v2/silent/") for path in registry.asked), timeout=PATIENCE)
     core = sandbox.cluster.core
     try:
+        # It is said by and by, too.
+        eventually(lambda: reason(core.read_namespaced_pod("it", namespace)), timeout=PATIENCE)
         assert reason(core.read_namespaced_pod("it", namespace)) == "ContainerCreating"
     finally:
         registry.let_go()
-    assert waits(sandbox, namespace, "it", "ErrImagePull", "ImagePullBackOff")
+    waits(sandbox, namespace, "it")

@@ -11,6 +11,7 @@ from innkeeper.model.workspace import ActivationRef
 from innkeeper.ports import Runtime
 from support.activations import spec
 from support.kubernetes import KUBERNETES_VALUES, PYTHON_IMAGE, Pods
+from support.pods import PATIENCE
 from support.registry import Registry, closed_port
 from support.waiting import eventually
 
@@ -35,11 +36,14 @@ def program(source: str, **extra: object) -> App:
 def refused(runtime: Runtime, ref: ActivationRef, app: App, *, reason: str) -> RuntimeObservation:
     """Started, it does not run, for this reason."""
     runtime.start(spec(ref, app, values=KUBERNETES_VALUES))
-    eventually(
-        lambda: runtime.observe(ref).reason == reason, timeout=60, poll=0.1, describe=lambda: runtime.observe(ref)
-    )
-    seen = runtime.observe(ref)
-    assert (seen.life, seen.address, seen.permanent) == (Life.EXITED, None, False)
+
+    def look() -> RuntimeObservation | None:
+        seen = runtime.observe(ref)
+        return seen if (seen.life, seen.reason) == (Life.EXITED, reason) else None
+
+    seen = eventually(look, timeout=PATIENCE, poll=0.1, describe=lambda: runtime.observe(ref))
+    assert seen is not None
+    assert (seen.address, seen.permanent) == (None, False)
     return seen
 
 
@@ -87,13 +91,13 @@ def test_a_quota_of_somebody_else(pods: Pods, runtime: Runtime, ref: ActivationR
     core = pods.core
     app = program("import time; time.sleep(600)")
     runtime.start(spec(ref, app, values=KUBERNETES_VALUES))
-    eventually(lambda: runtime.observe(ref).life is Life.RUNNING)
+    eventually(lambda: runtime.observe(ref).life is Life.RUNNING, timeout=PATIENCE)
     quota = {"metadata": {"name": "theirs"}, "spec": {"hard": {"limits.memory": "1Mi"}}}
     core.create_namespaced_resource_quota(str(ref), quota)
-    eventually(lambda: core.read_namespaced_resource_quota("theirs", str(ref)).status.hard)
+    eventually(lambda: core.read_namespaced_resource_quota("theirs", str(ref)).status.hard, timeout=PATIENCE)
     (pod,) = core.list_namespaced_pod(str(ref)).items
     core.delete_namespaced_pod(pod.metadata.name, str(ref), grace_period_seconds=1)
-    eventually(lambda: runtime.observe(ref).reason == "quota", timeout=60, describe=lambda: runtime.observe(ref))
+    eventually(lambda: runtime.observe(ref).reason == "quota", timeout=PATIENCE, describe=lambda: runtime.observe(ref))
     assert "limits.memory" in runtime.observe(ref).message
 
 
@@ -102,7 +106,7 @@ def test_a_strict_singleton_that_keeps_ending(pods: Pods, runtime: Runtime, ref:
         runtime, ref, program("print('last words'); raise SystemExit(3)", singleton="strict"), reason="crash-loop"
     )
     assert "exited with code 3" in seen.message
-    assert seen.tail == "last words"
+    assert (seen.tail, seen.loops) == ("last words", True)
 
 
 ENDS_AT_FIRST = """
@@ -129,8 +133,9 @@ def test_what_every_new_pod_is_too_early_for_is_restarted_in_its_place(
         assert seen.life is not Life.EXITED, seen
         return "try 3" in list(runtime.logs(ref))
 
-    eventually(serves, timeout=120, poll=0.5, describe=lambda: (runtime.observe(ref), list(runtime.logs(ref))))
-    assert runtime.observe(ref).life is Life.RUNNING
+    eventually(serves, timeout=PATIENCE, poll=0.5, describe=lambda: (runtime.observe(ref), list(runtime.logs(ref))))
+    # Its kubelet says later that it runs.
+    eventually(lambda: runtime.observe(ref).life is Life.RUNNING, timeout=PATIENCE)
     (pod,) = pods.core.list_namespaced_pod(str(ref)).items
     # It is still the same after another start, which any worker may repeat at any time.
     runtime.start(spec(ref, app, values=KUBERNETES_VALUES))
