@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page, expect
 
+from innkeeper.adapters import oidc
 from innkeeper.adapters.keyfile import KeyFile
 from innkeeper.adapters.local.issuer import IssuerSetup
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
@@ -29,7 +30,7 @@ from support.chromium import DESKTOP, PHONE, fits, shot
 from support.development_issuer import development_issuer
 from support.hub import advance, create_beyond_the_plan, furnish
 from support.ports import free_port
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 pytest_plugins = ["support.chromium"]
 
@@ -98,7 +99,9 @@ def served(app: Any, port: int) -> Generator[None]:
 
 
 @pytest.fixture
-def stage(state: Database, tmp_path: Path) -> Iterator[Stage]:
+def stage(state: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    # Who hurries gets an error page that asks to try again; a test that waits for the next page has time.
+    monkeypatch.setattr(oidc, "TIMEOUT", PATIENCE)
     port = free_port()
     url = f"http://hub.localhost:{port}"
     (tmp_path / "issuer").mkdir()

@@ -11,7 +11,7 @@ from support.dev import Dev
 
 pytest_plugins = ["support.chromium"]
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(400)]
 
 
 @pytest.fixture

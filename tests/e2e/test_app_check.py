@@ -117,7 +117,7 @@ def test_nothing_of_any_check_is_left(stack: Stack, verdicts: Mapping[str, Ran])
     assert stack.pool_rows("SELECT datname FROM pg_database WHERE datname ~ '^ws_[0-9a-f]'") == []
     assert stack.pool_rows("SELECT rolname FROM pg_roles WHERE rolname ~ '^ws_[0-9a-f]'") == []
     home = stack.data / "workspaces" / "workspaces"
-    assert [process for process in stack.processes() if process.cwd().startswith(str(home))] == []
+    assert [line for line in stack.shown(stack.processes()) if f" in {home}" in line] == []
     stack.nothing_is_wrong()
 
 

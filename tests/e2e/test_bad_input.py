@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from support.bad_apps import SERVES, bad_app
-from support.dev_stack import PATIENCE, Stack
+from support.dev_stack import Stack
 from support.waiting import eventually
 
 pytest_plugins = ["support.dev_stack"]
@@ -217,12 +217,12 @@ def test_a_wake_while_its_data_are_being_purged(stack: Stack):
     with psycopg.connect(stack.local.superuser_dsn("pool-1", "innkeeper_admin")) as lock:
         lock.execute("LOCK TABLE innkeeper.tenants IN SHARE MODE")
         stack.inn("clock", "advance", "61d", "--no-wait")
-        eventually(lambda: stack.workspace("dying")["state"] == "purging", timeout=PATIENCE)
+        eventually(lambda: stack.workspace("dying")["state"] == "purging")
         refused = stack.inn("workspace", "wake", "dying", code=4)
         assert "its data are being purged" in refused.line
         assert stack.get("dying").status == 410
     stack.reaches("dying", "purged")
-    eventually(lambda: stack.api("GET", "/v1/clock").json["passage"] is None, timeout=PATIENCE)
+    eventually(lambda: stack.api("GET", "/v1/clock").json["passage"] is None)
 
 
 def test_a_clock_that_was_moved_backwards(stack: Stack):
@@ -230,7 +230,7 @@ def test_a_clock_that_was_moved_backwards(stack: Stack):
     with stack.state_connection() as behind:
         behind.execute("SET session_replication_role = replica")  # no trigger stands in the way of this
         behind.execute("UPDATE installation SET clock_offset = clock_offset - interval '2 hours'")
-    eventually(lambda: stack.api("GET", "/v1/clock").json["in_doubt_since"], timeout=PATIENCE)
+    eventually(lambda: stack.api("GET", "/v1/clock").json["in_doubt_since"])
     shown = stack.inn("clock", "show").out
     assert "business time moved by -7200" in shown
     assert "The clock is in doubt, so nothing sleeps and nothing is purged" in stack.why("steady")

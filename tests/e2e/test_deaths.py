@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import pytest
 
-from support.dev_stack import PATIENCE, Stack, running
+from support.dev_stack import Stack, running
 from support.gated_app import GatedApp, gated_app
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 pytest_plugins = ["support.dev_stack"]
 pytestmark = [pytest.mark.xdist_group("e2e-deaths"), pytest.mark.timeout(400)]
@@ -55,8 +55,7 @@ def stack(app: GatedApp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             made.reaches(slug, "deactivated")
             if slug.startswith("wake-"):
                 made.verb(slug, "hold")
-        # Both notices have been given, and the purge is due as soon as the hold is lifted: a week later than the first
-        # notice was accepted, which on a loaded machine may be at the second one's instant.
+        # Both notices have been given, and the purge is due as soon as the hold is lifted.
         made.advance("59d12h")
         for victim in VICTIMS:
             made.verb(f"gone-{victim}", "hold")
@@ -127,7 +126,7 @@ def answered(stack: Stack, slug: str) -> dict[str, Any]:
 
 
 def patiently(look: Callable[[], Any]) -> Any:
-    return eventually(look, timeout=PATIENCE, poll=0.05, retry_on=NOT_YET)
+    return eventually(look, poll=0.05, retry_on=NOT_YET)
 
 
 def kill(stack: Stack, work: Work) -> None:
@@ -142,7 +141,7 @@ def kill(stack: Stack, work: Work) -> None:
         for process in stack.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        eventually(lambda: not stack.processes(), timeout=PATIENCE)
+        eventually(lambda: not stack.processes())
         stack.start()
     else:
         os.kill(stack.pid(work.victim), signal.SIGKILL)
@@ -156,7 +155,7 @@ def test_killed_while_everything_is_under_way(stack: Stack, app: GatedApp, victi
     work = Work(stack, victim)
     work.ask()
     already = 1  # the new one's place was reserved when it was asked for
-    eventually(lambda: work.steps() >= already + chosen, timeout=PATIENCE)
+    eventually(lambda: work.steps() >= already + chosen)
     kill(stack, work)
     work.is_done()
     stack.nothing_is_wrong()
@@ -190,10 +189,10 @@ def test_a_worker_that_was_paused_past_its_lease_does_nothing_twice(stack: Stack
         return stack.column("SELECT lease_owner FROM workspaces WHERE slug = 'paused'")[0]
 
     first = stack.pid("worker")
-    eventually(lambda: stack.awake_processes("paused"), timeout=PATIENCE)
-    eventually(lambda: f"-{first}-" in (owner() or ""), timeout=PATIENCE)
+    eventually(lambda: stack.awake_processes("paused"))
+    eventually(lambda: f"-{first}-" in (owner() or ""))
     with stack.paused(first), second_worker(stack):
-        eventually(lambda: (owner() or f"-{first}-").find(f"-{first}-") < 0, timeout=PATIENCE)
+        eventually(lambda: (owner() or f"-{first}-").find(f"-{first}-") < 0)
         app.open()
         stack.reaches("paused", "active", generation=1)
         (before,) = stack.awake_processes("paused")
@@ -207,7 +206,7 @@ def test_a_worker_that_was_paused_past_its_lease_does_nothing_twice(stack: Stack
 def test_a_stop_in_the_middle_is_gone_on_with(stack: Stack, app: GatedApp):
     app.shut()
     stack.create("halfway", state=None)
-    eventually(lambda: stack.awake_processes("halfway"), timeout=PATIENCE)
+    eventually(lambda: stack.awake_processes("halfway"))
     stack.stop()
     app.open()
     stack.start()

@@ -40,7 +40,7 @@ def test_without_the_kernels_help(bare: Dev) -> None:
     bare.start()
     assert bare.has_one_of_each(), bare.described()
     bare.stop()
-    assert bare.processes() == [], bare.described()
+    bare.nothing_runs()
 
 
 def test_as_root_without_user_namespaces_where_nobody_else_gets_in(bare: Dev) -> None:
@@ -51,4 +51,4 @@ def test_as_root_without_user_namespaces_where_nobody_else_gets_in(bare: Dev) ->
     assert refused.returncode == 1
     assert "choose a data directory that every user can reach" in refused.stderr
     assert bare.data.parent.stat().st_mode & 0o777 == 0o700, "no parent's mode is ever changed"
-    assert bare.processes() == []
+    bare.nothing_runs()

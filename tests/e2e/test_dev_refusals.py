@@ -52,7 +52,7 @@ def test_a_newer_schema_is_refused(dev: Dev) -> None:
 
     assert refused.returncode != 0
     assert "newer Innkeeper (schema 9999" in refused.stderr
-    assert dev.processes() == [], dev.described()
+    dev.nothing_runs()
 
 
 def test_a_changed_app_spec_is_said_and_a_broken_one_refused(dev: Dev, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ database: {connections: 2}
     refused = dev.run("--app", str(spec), "--port", "0")
     assert refused.returncode == 2
     assert "port" in refused.stderr
-    assert dev.processes() == [], dev.described()
+    dev.nothing_runs()
     missing = dev.run("--app", str(tmp_path / "no.yaml"), "--port", "0")
     assert (missing.returncode, "there is no app spec" in missing.stderr) == (2, True)
 
@@ -115,4 +115,4 @@ def test_wrong_usage_is_one_line(new: Dev, words: list[str], told: str) -> None:
     assert refused.returncode == 2
     assert told in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    assert dev.processes() == []
+    dev.nothing_runs()

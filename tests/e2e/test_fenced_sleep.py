@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from support.dev_stack import PATIENCE, Stack
+from support.dev_stack import Stack
 from support.gateway import Reply
 from support.traffic import sleep_and_wake, traffic
 from support.waiting import eventually
@@ -42,7 +42,7 @@ class Sleep:
 
     def reaches(self, query: LiteralString) -> None:
         """Until the state database says so; %s is the workspace."""
-        eventually(lambda: self.stack.rows(query, self.id), timeout=PATIENCE, describe=query)
+        eventually(lambda: self.stack.rows(query, self.id), describe=query)
 
     def request(self) -> None:
         """Arrives now; it is answered whenever it is."""
@@ -59,7 +59,7 @@ class Sleep:
         assert self.replies == []
 
     def is_answered(self) -> None:
-        eventually(lambda: self.replies, timeout=PATIENCE)
+        eventually(lambda: self.replies)
 
     def state(self) -> psycopg.Connection[tuple[object, ...]]:
         return self.stack.state_connection()
@@ -136,7 +136,7 @@ def stopped(sleep: Sleep) -> Generator[None]:
     with psycopg.connect(sleep.stack.local.superuser_dsn("pool-1", "innkeeper_admin")) as lock:
         lock.execute("LOCK TABLE innkeeper.tenants IN SHARE MODE")
         sleep.begin()
-        eventually(lambda: not psutil.pid_exists(sleep.pid), timeout=PATIENCE)
+        eventually(lambda: not psutil.pid_exists(sleep.pid))
         yield
 
 
@@ -187,7 +187,7 @@ def test_a_request_in_each_gap_is_answered_once(stack: Stack, number: int, how: 
     end = "deactivated" if (gap, how) == (decided, "ordered") else "active"
     stack.reaches(slug, end, generation=generation)
     assert ("workspace.sleep-met-traffic" in stack.actions(slug)) == (how == "idle" and generation == SAME)
-    eventually(lambda: stack.api("GET", "/v1/clock").json["passage"] is None, timeout=PATIENCE)
+    eventually(lambda: stack.api("GET", "/v1/clock").json["passage"] is None)
     assert stack.get(slug, "/count").json["count"] == 1
     stack.sleep(slug)  # in the next test only one falls asleep
 
@@ -209,10 +209,10 @@ def test_sleep_and_wake_under_eight_clients(stack: Stack, pair: list[str]):
 def test_the_control_without_a_fence_requests_are_lost(stack: Stack, pair: list[str]):
     pid = stack.workspace("one")["pid"] or stack.reaches("one", "active")["pid"]
     with traffic(stack, pair, clients=8) as tally:
-        eventually(lambda: all(tally.answered[slug] for slug in pair), timeout=PATIENCE)
+        eventually(lambda: all(tally.answered[slug] for slug in pair))
         with stack.paused(pid):
-            eventually(lambda: tally.sent["one"] - tally.answered["one"] == 4, timeout=PATIENCE)  # all of them wait
+            eventually(lambda: tally.sent["one"] - tally.answered["one"] == 4)  # all of them wait
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: tally.lost, timeout=PATIENCE)
+        eventually(lambda: tally.lost)
     assert all(line.startswith("one: ") for line in tally.lost)
     stack.reaches("one", "active")

@@ -135,7 +135,7 @@ def test_databases_that_stand_still_come_back(dev: DevOnDisk, disk: SmallDisk) -
 def test_what_starts_and_what_ends_on_a_full_disk(dev: DevOnDisk, disk: SmallDisk) -> None:
     disk.fill()
     dev.stop()
-    assert dev.processes() == [], dev.described()
+    dev.nothing_runs()
     for words in (["--port", "0"], ["--port", "0", "--detach"]):
         refused = dev.run(*words)
         assert refused.returncode == 1
@@ -148,7 +148,7 @@ def test_what_starts_and_what_ends_on_a_full_disk(dev: DevOnDisk, disk: SmallDis
     disk.fill()
     dev.kill_supervisor()
     assert dev.run("reset", "--yes").returncode == 0, "what makes room needs none"
-    assert dev.processes() == [], dev.described()
+    dev.nothing_runs()
     assert [path.name for path in disk.path.iterdir()] == ["filler"]
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from support.canaries import places_of, written
-from support.dev_stack import PARENT, PATIENCE, Stack
+from support.dev_stack import PARENT, Stack
 from support.gated_app import GatedApp, gated_app
 from support.gateway import BROWSER
 from support.waiting import eventually
@@ -161,7 +161,7 @@ def test_an_open_connection_keeps_it_awake(stack: Stack):
         stack.advance("49h")
         assert stack.workspace("streaming")["state"] == "active"
         assert "It is awake: 1 connections are open." in stack.why("streaming")
-    eventually(lambda: "0 connections are open" in stack.why("streaming"), timeout=PATIENCE)
+    eventually(lambda: "0 connections are open" in stack.why("streaming"))
     stack.advance("49h")
     assert stack.workspace("streaming")["state"] == "deactivated"
 
@@ -177,14 +177,14 @@ def test_traffic_that_is_unknown_keeps_it_awake(stack: Stack):
     with stack.paused(stack.pid("gateway")):
         stack.inn("clock", "advance", "49h", "--no-wait")
         # It was judged when the 48 hours were over, and will be judged again.
-        eventually(lambda: due() != before, timeout=PATIENCE)
+        eventually(lambda: due() != before)
         assert stack.workspace("unknown")["state"] == "active"
         why = stack.why("unknown")
         assert "its traffic is unknown: gateway local has not been read for 60 s" in why
         assert "Gateway local was last read: too long ago, so traffic there is unknown" in why
     # The control: now that it is known, it sleeps.
     stack.reaches("unknown", "deactivated")
-    eventually(lambda: stack.api("GET", "/v1/clock").json["passage"] is None, timeout=PATIENCE)
+    eventually(lambda: stack.api("GET", "/v1/clock").json["passage"] is None)
 
 
 def test_an_order_puts_it_to_sleep_under_constant_traffic(stack: Stack):

@@ -1,7 +1,6 @@
 """Bad input at the API: one clear line that says what to do, a problem document, and nothing changed."""
 
 import json
-import socket
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from innkeeper.store.session import Database
 from support.admin import APP, Admin, admin_on
+from support.ports import free_port
 
 JSON = {"Content-Type": "application/json"}
 PROBLEM = "application/problem+json"
@@ -275,8 +275,6 @@ def test_a_state_database_that_is_away_is_503(furnished: Admin, monkeypatch: pyt
 
 def _lost_pool() -> Any:
     """A pool whose server is not there (any more)."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    database = Database(f"postgresql://nobody@127.0.0.1:{port}/none", application="test")
+    database = Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none", application="test")
     database._pool.timeout = 0.3
     return database._pool

@@ -10,6 +10,7 @@ import yaml
 from innkeeper.store import operations
 from support.admin import APP, Admin, Served
 from support.cli import Ran, Run, run
+from support.ports import free_port
 from support.waiting import eventually
 
 
@@ -112,9 +113,7 @@ def test_refused_tokens_end_with_5_and_a_silent_address_with_7(inn: Run, tmp_pat
     assert inn("workspace", "list", INN_TOKEN="inn_000000000000_nonsense").code == 5
     refused = inn("token", "list", scope="read")
     assert (refused.code, "scope admin" in refused.line) == (5, True)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    nobody = run("workspace", "list", "--url", f"http://admin.localhost:{port}", "--token", "x", cwd=tmp_path)
+    nobody = run("workspace", "list", "--url", f"http://admin.localhost:{free_port()}", "--token", "x", cwd=tmp_path)
     assert (nobody.code, "inn dev" in nobody.line) == (7, True)
     lost = run("workspace", "list", cwd=tmp_path)
     assert (lost.code, "inn dev" in lost.line) == (7, True)

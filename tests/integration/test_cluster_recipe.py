@@ -182,7 +182,7 @@ def test_nothing_that_came_is_no_failure(environment, tmp_path):
         before.write_text(written.stdout)
         return recipe("traces", environment, "--since", str(before)).returncode == 0
 
-    eventually(unchanged, timeout=60)
+    eventually(unchanged)
 
 
 @pytest.mark.parametrize(

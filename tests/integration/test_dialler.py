@@ -45,7 +45,7 @@ def server() -> Iterator[int]:
 
 def test_it_tells_what_it_reached_and_what_not(server: int):
     closed = free_port()
-    arguments = ("0.5", str(free_port()), f"open=127.0.0.1:{server}", f"closed=127.0.0.1:{closed}", "api=API")
+    arguments = ("2", str(free_port()), f"open=127.0.0.1:{server}", f"closed=127.0.0.1:{closed}", "api=API")
     api = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server)}
     with running(*arguments, **api) as program:
         found = told(program)

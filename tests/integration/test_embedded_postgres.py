@@ -21,6 +21,7 @@ import pytest
 from innkeeper.adapters.local import postgres_install, postgres_lockfile
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.model.errors import PermanentError
+from support.ports import free_port
 from support.waiting import eventually
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: shows what root does")
@@ -195,10 +196,20 @@ def test_children_of_a_killed_postmaster_are_waited_for(make: Make):
     os.kill(backend.info.backend_pid, signal.SIGSTOP)
     os.kill(server.pid, signal.SIGKILL)
     eventually(lambda: not server.alive())
-    threading.Timer(1.0, os.kill, (backend.info.backend_pid, signal.SIGCONT)).start()
+    said = "pre-existing shared memory block"
+
+    def go_on() -> None:
+        try:
+            eventually(lambda: said in server.log_file.read_text())
+        finally:
+            os.kill(backend.info.backend_pid, signal.SIGCONT)
+
+    going_on = threading.Thread(target=go_on)
+    going_on.start()
     server.start()
+    going_on.join()
     assert answer(server) == 1
-    assert "pre-existing shared memory block" in server.log_file.read_text()
+    assert said in server.log_file.read_text()
     backend.close()
 
 
@@ -226,7 +237,7 @@ def test_a_server_whose_parent_was_killed_is_adopted(make: Make, tmp_path: Path)
     assert (server.pid, server.child) == (pid, None)
     assert answer(server) == 1
     server.stop()
-    assert not psutil.pid_exists(pid)
+    eventually(lambda: not psutil.pid_exists(pid), describe="init to have waited for it")
 
 
 def test_a_server_can_end_with_its_parent(tmp_path: Path):
@@ -239,9 +250,7 @@ def test_a_server_can_end_with_its_parent(tmp_path: Path):
 def test_an_adopted_server_moves_when_another_port_is_wanted(make: Make, tmp_path: Path):
     with child(tmp_path / "server", "leave") as (parent, pid):
         parent.wait()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = make(port=port)
     server.start()
     assert (server.port, server.pid != pid) == (port, True)
@@ -284,12 +293,12 @@ def _kill_group_once(seen: Callable[[], object]) -> None:
 
 
 def test_a_port_in_use_is_named(make: Make):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(PermanentError, match=f"port {port} .* choose another port") as refused:
-            make(port=port).start()
+    port = free_port()
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(PermanentError, match=f"port {port} .* choose another port") as refused,
+    ):
+        make(port=port).start()
     assert refused.value.reason == "port-in-use"
     server = make(port=port)  # the control: the same port, free
     server.start()

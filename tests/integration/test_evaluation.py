@@ -15,7 +15,7 @@ import pytest
 from innkeeper.adapters.oidc import OidcProvider, OidcSettings
 from innkeeper.ports import Identity
 from support.ports import free_port
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 INN = str(Path(sys.executable).with_name("inn"))
 
@@ -44,7 +44,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 def ended(process: subprocess.Popen[str]) -> int:
     process.send_signal(signal.SIGTERM)
-    return process.wait(timeout=60)
+    return process.wait(timeout=PATIENCE)
 
 
 def answer(port: int, password: str) -> str:
@@ -87,7 +87,7 @@ def test_a_volume_that_outlived_its_secret_takes_the_new_password(serve: Serve, 
 
     (directory / "password").write_text("never was")
     server = serve("postgres", postgres_directory=directory, postgres_port=port, postgres_password="nor this")
-    assert server.wait(timeout=60) != 0
+    assert server.wait(timeout=PATIENCE) != 0
     assert "give the one it was last started with" in (tmp_path / "said-4").read_text()
 
 
@@ -96,7 +96,7 @@ def test_a_server_that_dies_ends_its_container(serve: Serve, tmp_path: Path) -> 
     server = serve("postgres", postgres_directory=directory, postgres_port=port, postgres_password="x" * 20)
     eventually(lambda: answer(port, "x" * 20), retry_on=psycopg.OperationalError)
     os.kill(int((directory / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-    assert server.wait(timeout=60) == 1
+    assert server.wait(timeout=PATIENCE) == 1
 
 
 def test_an_issuer_behind_a_gateway_signs_people_in_under_its_public_name(serve: Serve, tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ import pytest
 
 from support.gateway import PARENT, Gateway, Reply
 from support.small_app import SmallApp
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 HUB = f"hub.{PARENT}"
+
+LONG = 2 * PATIENCE
+"""Seconds that it may take, when it must not be these that end the wait."""
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def answer(sock: socket.socket) -> Reply:
 
 
 def test_a_request_to_the_hub_is_answered_before_it_is_gone(told: Callable[..., Gateway]):
-    front = told(leave_grace=30.0)
+    front = told(leave_grace=LONG)
     hub = front.apps[0]
     with front.connect() as sock:
         sock.sendall(f"GET /stream HTTP/1.1\r\nHost: {HUB}\r\n\r\n".encode())
@@ -72,11 +75,11 @@ def test_a_request_to_the_hub_is_answered_before_it_is_gone(told: Callable[..., 
         with pytest.raises(subprocess.TimeoutExpired):
             front.agent.wait(timeout=1)
         hub.finish()
-        assert front.agent.wait(timeout=20) == 0
+        assert front.agent.wait(timeout=PATIENCE) == 0
 
 
 def test_who_has_a_connection_is_served_once_more_and_told_to_make_another(told: Callable[..., Gateway]):
-    front = told(leave_linger=30.0)
+    front = told(leave_linger=LONG)
     site, app = front.awake("shop")
     with ExitStack() as kept:
         busy, idle = (kept.enter_context(front.connect()) for _ in range(2))
@@ -88,12 +91,12 @@ def test_who_has_a_connection_is_served_once_more_and_told_to_make_another(told:
         assert [sock.recv(1) for sock in (busy, idle)] == [b"", b""]
     # Nobody has a connection any more: it does not wait for the time that it has.
     assert front.agent is not None
-    assert front.agent.wait(timeout=20) == 0
+    assert front.agent.wait(timeout=PATIENCE) == 0
     assert front.counted(site)[0] == len(app.seen) == 3
 
 
 def test_until_then_it_follows_the_route_table(told: Callable[..., Gateway]):
-    front = told(leave_linger=30.0)
+    front = told(leave_linger=LONG)
     site, old = front.awake("shop")
     new = front.app("shop, elsewhere")
     with ExitStack() as kept:
@@ -107,13 +110,13 @@ def test_until_then_it_follows_the_route_table(told: Callable[..., Gateway]):
         # What it withdraws now it does not acknowledge: nothing is stopped before it has said what it counted.
         assert not front.acknowledged(version)
     assert front.agent is not None
-    assert front.agent.wait(timeout=20) == 0
+    assert front.agent.wait(timeout=PATIENCE) == 0
     assert [front.counted(site)[0], len(old.seen), len(new.seen)] == [3, 2, 1]
 
 
 def test_who_is_held_is_answered_before_it_is_gone(told: Callable[..., Gateway]):
     """Also by an answer that is slow to come: cut, the client would not know that it may ask again."""
-    front = told(leave_grace=30.0)
+    front = told(leave_grace=LONG)
     site = front.workspace("shop")
     assert front.agent is not None
     # In the place of the agent's door, one that answers when the test says so. By way of /proc: its path is short.
@@ -131,4 +134,4 @@ def test_who_is_held_is_answered_before_it_is_gone(told: Callable[..., Gateway])
             asking.sendall(b"HTTP/1.1 503 \r\nX-Answer: 1\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
             reply = answer(held)
         assert (reply.status, reply.headers["retry-after"]) == (503, "1")
-        assert front.agent.wait(timeout=20) == 0
+        assert front.agent.wait(timeout=PATIENCE) == 0

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from support.gateway import PARENT, Gateway
 from support.ports import free_port
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 SHOP = f"shop.{PARENT}"
 PROXY, STRANGER = "127.0.0.2", "127.0.0.1"
@@ -28,7 +28,7 @@ CLIENT = "203.0.113.9"
 
 def said(front: Gateway, peer: str, text: str) -> bytes:
     """What the gateway answers to ``text``, sent from this address; with as many answers as it closes after."""
-    with socket.create_connection(("127.0.0.1", front.port), timeout=30, source_address=(peer, 0)) as sock:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE, source_address=(peer, 0)) as sock:
         sock.sendall(text.encode())
         received = b""
         try:
@@ -188,7 +188,10 @@ def test_tls_ends_in_the_gateway_and_a_renewed_certificate_is_served(
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
 
     def ask() -> tuple[int, bytes]:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as plain, trusting.wrap_socket(plain) as sock:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plain,
+            trusting.wrap_socket(plain) as sock,
+        ):
             certificate = sock.getpeercert(binary_form=True)
             assert certificate is not None
             sock.sendall(get(*FORGED).encode())

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from support.gateway import BROWSER, PARENT, Gateway
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 
 def test_each_refusal_in_both_forms(front: Gateway):
@@ -39,9 +39,12 @@ def test_each_refusal_in_both_forms(front: Gateway):
                 assert (reply.json["type"], reply.json["status"]) == (f"urn:innkeeper:{slug}", status)
     front.read_counters()
     assert front.rows("SELECT * FROM activity") == []
-    asked = {row[0] for row in front.rows("SELECT workspace_id FROM wake_requests")}
+
+    def asked() -> set[str]:
+        return {row[0] for row in front.rows("SELECT workspace_id FROM wake_requests")}
+
     # Capacity may have come free, and a failed start waits for the next wake: the control plane is told, seldom.
-    assert asked == {"full", "failed"}
+    eventually(lambda: asked() == {"full", "failed"}, describe=asked)
 
 
 def test_a_refused_request_is_not_held_even_if_it_has_a_body(front: Gateway):
@@ -75,7 +78,7 @@ def test_whoever_waits_is_told_when_the_wake_is_refused(front: Gateway):
         waiting = pool.submit(front.get, site)
         eventually(lambda: front.rows("SELECT 1 FROM wake_requests"))
         front.refuse(site, "no-capacity", 3)
-        reply = waiting.result(timeout=30)
+        reply = waiting.result(timeout=PATIENCE)
     assert (reply.status, reply.headers["retry-after"]) == (503, "3")
 
 
@@ -157,7 +160,7 @@ def test_probes_are_a_matter_of_each_application(front: Gateway):
         waiting = pool.submit(front.get, cold, "/ping")
         eventually(lambda: front.rows("SELECT 1 FROM wake_requests WHERE workspace_id = 'cold'"))
         front.publish(cold, front.app("cold"))
-        assert waiting.result(timeout=30).text == "cold"
+        assert waiting.result(timeout=PATIENCE).text == "cold"
 
 
 def test_a_probe_in_flight_still_holds_a_withdrawal_back(front: Gateway):

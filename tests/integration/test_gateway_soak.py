@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from support.gateway import Gateway, Site
 from support.small_app import SmallApp
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 CYCLES = 20
 CLIENTS = 8
@@ -29,7 +29,7 @@ class Client:
     wrong: list[str] = field(default_factory=list)
 
     def run(self, stop: threading.Event) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.front.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.front.port, timeout=PATIENCE)
         while not stop.is_set():
             key = f"{self.number}-{len(self.sent)}"
             self.sent.append(key)
@@ -74,7 +74,7 @@ def test_twenty_fenced_sleeps_under_eight_clients(front: Gateway):
             running[site.id] = wake(front, site, cycle, ports[(n + cycle) % 2])
     stop.set()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
         assert not thread.is_alive()
     for app in running.values():
         counts.update(app.counts)

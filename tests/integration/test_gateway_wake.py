@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.gateway import BROWSER, PARENT, Gateway, Site
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def waiting_streams(front: Gateway) -> int:
 def held(pool: ThreadPoolExecutor, act: Callable[[], Any]) -> Generator[Future[Any]]:
     future = pool.submit(act)
     yield future
-    future.result(timeout=60)
+    future.result(timeout=PATIENCE)
 
 
 def test_a_request_wakes_and_arrives_whole(front: Gateway, pool: ThreadPoolExecutor):
@@ -96,12 +96,12 @@ def test_two_hundred_at_once_are_one_wake_and_two_hundred_answers(front: Gateway
     assert asked(front, site) <= seconds / 0.9 + 1.5
     app = front.app("shop")
     front.publish(site, app)
-    answers = [reply.result(timeout=60) for reply in replies]
+    answers = [reply.result(timeout=PATIENCE) for reply in replies]
     assert {(answer.status, answer.json["name"]) for answer in answers} == {(200, "shop")}
     assert len(app.seen) == 200
     assert not stranger.done()
     front.publish(other, front.app("other"))
-    assert stranger.result(timeout=60).json["name"] == "other"
+    assert stranger.result(timeout=PATIENCE).json["name"] == "other"
 
 
 def test_head_and_upgrades_are_held_too(front: Gateway, pool: ThreadPoolExecutor):
@@ -129,6 +129,7 @@ def test_a_browser_sees_a_waking_page_that_learns_when_it_is_over(
     assert '<noscript><meta http-equiv="refresh"' in page.text
     assert not re.findall(r"(?:src|href|url\()\s*=?\s*[\"']?(?:https?:)?//", page.text)
     assert "default-src 'none'" in page.headers["content-security-policy"]
+    wait_until_asked(front, site)  # the page did not wait for that to be written down
     before = asked(front, site)
     with held(pool, lambda: front.get(site, "/.innkeeper/waking")) as news:
         front.publish(site, front.app("shop"))
@@ -200,7 +201,7 @@ def test_an_agent_that_dies_while_requests_wait_is_taken_over(front: Gateway, po
 def test_without_the_database_a_request_is_held_until_it_is_back_or_the_deadline_comes(
     make_front: Callable[..., Gateway], pool: ThreadPoolExecutor
 ):
-    front = make_front(hold=3.0)
+    front = make_front(hold=8.0)  # long enough to end the absence within one
     awake, _ = front.awake("awake")
     site = front.workspace("shop")
     with refusing_connections(front):
@@ -210,7 +211,7 @@ def test_without_the_database_a_request_is_held_until_it_is_back_or_the_deadline
         waiting = pool.submit(front.get, site)
         eventually(lambda: waiting_streams(front) == 1)
     front.publish(site, front.app("shop"))
-    assert waiting.result(timeout=60).text == "shop"
+    assert waiting.result(timeout=PATIENCE).text == "shop"
 
 
 @contextmanager
@@ -257,4 +258,4 @@ def test_many_sleepers_at_once(front: Gateway, pool: ThreadPoolExecutor):
         wait_until_asked(front, site)
     for site in sites:
         front.publish(site, front.app(site.id))
-    assert [reply.result(timeout=60).text for reply in replies] == [site.id for site in sites]
+    assert [reply.result(timeout=PATIENCE).text for reply in replies] == [site.id for site in sites]

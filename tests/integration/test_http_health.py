@@ -9,6 +9,7 @@ import pytest
 
 from innkeeper.adapters.http_health import HttpHealth
 from innkeeper.model.workspace import Address
+from support.ports import free_port
 
 
 @contextlib.contextmanager
@@ -69,9 +70,7 @@ def test_a_status_line_in_pieces_counts():
 
 
 def test_nobody_listens():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert HttpHealth().check(Address("127.0.0.1", port), "/", host="x").detail == "connection refused"
+    assert HttpHealth().check(Address("127.0.0.1", free_port()), "/", host="x").detail == "connection refused"
 
 
 @pytest.mark.parametrize("parts", [[], [b"H"] * 10_000], ids=["silent", "trickling"])

@@ -14,7 +14,7 @@ from innkeeper.hub.guard import safe_return_to
 from innkeeper.model.workspace import State
 from support.hub import Browser, Hub, advance
 from support.ports import free_port
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 pytest_plugins = ["support.hub"]
 
@@ -41,7 +41,7 @@ def stream(port: int, browser: Browser, path: str) -> Generator[Iterator[tuple[s
     """Events as (name, data)."""
     headers = {"Host": "hub.test", "Cookie": f"{SESSION}={browser.cookie(SESSION)}"}
     with (
-        httpx2.Client(trust_env=False, timeout=20) as client,
+        httpx2.Client(trust_env=False, timeout=PATIENCE) as client,
         client.stream("GET", f"http://127.0.0.1:{port}{path}", headers=headers) as answer,
     ):
         assert answer.status_code == 200

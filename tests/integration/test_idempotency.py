@@ -10,6 +10,7 @@ from httpx2 import Response
 from innkeeper.control import customers
 from innkeeper.store.session import Database
 from support.admin import Admin, Served
+from support.waiting import PATIENCE
 
 BODY = {"name": "Globex", "contact_name": "Hank", "contact_email": "hank@globex.example"}
 
@@ -123,7 +124,7 @@ def test_twins_at_the_same_moment_have_one_effect(served_admin: Served):
     headers = {"Authorization": f"Bearer {served_admin.token()}", "Idempotency-Key": "twins"}
 
     def ask(_: int) -> Response:
-        with httpx2.Client(base_url=served_admin.url, headers=headers, timeout=30) as client:
+        with httpx2.Client(base_url=served_admin.url, headers=headers, timeout=PATIENCE) as client:
             gate.wait()
             return client.post("/v1/customers", json=BODY)
 
@@ -144,7 +145,7 @@ def test_without_keys_twins_are_two_requests(served_admin: Served):
     gate = threading.Barrier(2)
 
     def ask(_: int) -> Response:
-        with httpx2.Client(base_url=served_admin.url, timeout=30) as client:
+        with httpx2.Client(base_url=served_admin.url, timeout=PATIENCE) as client:
             gate.wait()
             bearer = {"Authorization": f"Bearer {served_admin.token()}"}
             return client.post("/v1/tokens", json={"name": "x", "scopes": ["read"]}, headers=bearer)

@@ -1,5 +1,6 @@
 """The invariants' checks find what they look for: each is shown violations of its own, really planted, then none."""
 
+import re
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,14 +17,15 @@ from support.scenarios import Stage
 
 @contextmanager
 def rows(stage: Stage, *statements: str) -> Generator[None]:
-    """Change the state database past every trigger, and change it back."""
+    """Change the state database past every trigger, so nothing but what is named changes, and change it back."""
     with psycopg.connect(stage.site.state_dsn, autocommit=True) as state:
 
         def execute(statement: str) -> None:
             state.execute(statement.encode())
 
         execute("SET session_replication_role = replica")
-        tables = [r[0] for r in state.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        every = [r[0] for r in state.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        tables = [name for name in every if any(re.search(rf"\b{name}\b", statement) for statement in statements)]
         for table in tables:
             execute(f"CREATE TABLE kept_{table} AS SELECT * FROM public.{table}")  # noqa: S608
         for statement in statements:

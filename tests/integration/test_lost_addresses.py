@@ -78,6 +78,7 @@ def test_requests_are_held_until_its_replacement_is_healthy(
     before = route(acme)
     assert before.status == "awake"
     replacing.instead = seen
+    acme.crew.until(lambda: route(acme).status != "awake")
     rounds(acme)
     closed = route(acme)
     assert (closed.status, closed.address, closed.refusal, closed.close_after) == ("asleep", None, None, None)
@@ -86,9 +87,9 @@ def test_requests_are_held_until_its_replacement_is_healthy(
     assert "held" in {fact.what for fact in told.facts}
     # A held request asks for a wake every second: nothing second is begun, nothing is refused.
     acme.gateway.wake(acme.workspace.id)
+    acme.crew.until(lambda: no_wakes_wait(acme))
     rounds(acme)
     assert (acme.state, route(acme).status, generations(acme)) == ("active", "asleep", [1])
-    assert no_wakes_wait(acme)
 
     replacing.instead = None
     settle(acme)
@@ -132,8 +133,7 @@ def test_a_worker_that_dies_at_it_is_followed(acme: Stage, replacing: Replacing,
         return None
 
     acme.faults.choose = choose
-    rounds(acme)
-    assert fired
+    acme.crew.until(lambda: fired)
     acme.crew.until(lambda: route(acme).status == "asleep")
     acme.peace()
     replacing.instead = None

@@ -13,13 +13,13 @@ import pytest
 from innkeeper.store import activations, operations
 from support.admin import Admin, Served
 from support.state import Dsns
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 
 def events(served: Served, operation_id: str, **headers: str) -> Iterator[tuple[str, str, Any]]:
     given = served.admin.headers("read") | {name.replace("_", "-"): value for name, value in headers.items()}
     with (
-        httpx2.Client(base_url=served.url, timeout=30) as client,
+        httpx2.Client(base_url=served.url, timeout=PATIENCE) as client,
         client.stream("GET", f"/v1/operations/{operation_id}/events", headers=given) as response,
     ):
         assert response.status_code == 200, response.read()

@@ -140,7 +140,7 @@ def test_it_goes_on_as_the_hour_passes(fleet: Admin):
         passage.step(house(fleet))
         return fleet.get("/v1/clock").json()["passage"] is None
 
-    eventually(passed, timeout=60)
+    eventually(passed)
     assert awake(fleet) == FLEET - IDLE
     assert not fleet.get("/v1/breaker").json()["sleeps"]["paused"]
     assert len(fleet.audit("sleep.pause")) == len(fleet.audit("sleep.go-on")) == 1

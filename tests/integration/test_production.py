@@ -14,7 +14,7 @@ from support.ports import free_port
 from support.postgres import FreshDatabase
 from support.serving import Serve, Settings, ended_cleanly, inn, status
 from support.state import Dsns, as_role, own
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 pytest_plugins = ["support.serving"]
 
@@ -89,7 +89,7 @@ def test_a_gateway_whose_haproxy_dies_ends_with_an_error(serve: Serve) -> None:
     eventually(lambda: status(port, "/", host="nobody.apps.example") == 404, retry_on=OSError)
     (haproxy,) = psutil.Process(process.pid).children()
     haproxy.kill()
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, said
     assert "haproxy.ended" in said
 

@@ -31,7 +31,7 @@ def _long_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settle(stage: Stage, goal: Callable[[], bool]) -> None:
-    stage.crew.until(lambda: goal() and stage.at_rest(), timeout=30)
+    stage.crew.until(lambda: goal() and stage.at_rest())
     found = violations(stage.site.look(), at_rest=True)
     assert not found, found
 
@@ -78,7 +78,7 @@ def _new_gap(stage: Stage, known: set[Point], act: Callable[[], object]) -> Poin
         return None
 
     stage.faults.choose = choose
-    stage.crew.until(lambda: found or stage.at_rest(), timeout=30)
+    stage.crew.until(lambda: found or stage.at_rest())
     stage.peace()
     return found[0] if found else None
 
@@ -148,7 +148,7 @@ def test_suspended_in_every_gap_of_an_idle_sleep_that_met_a_stream(stage: Stage)
 
     gaps = []
     for gap in every_gap(stage, begin, lambda: h.ask(stage.house, "acme", Request.SUSPEND)):
-        stage.crew.until(cut_when_told, timeout=30)
+        stage.crew.until(cut_when_told)
         settle(stage, lambda: stage.state == "deactivated")
         assert (route(stage).status, route(stage).refusal) == ("refused", "suspended")
         stage.gateway.open_streams[workspace_id] = 0
@@ -232,8 +232,10 @@ def test_two_hundred_requests_at_once_make_one_start(stage: Stage):
                 h.work(stage.house, owner=name)
 
         workers = [pool.submit(worker, f"w{number}") for number in range(2)]
-        eventually(lambda: stage.state == "active" and no_wakes_wait(stage))
-        stop.set()
+        try:
+            eventually(lambda: stage.state == "active" and no_wakes_wait(stage))
+        finally:
+            stop.set()
         for each in workers:
             each.result()
     settle(stage, lambda: stage.state == "active")

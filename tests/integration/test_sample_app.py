@@ -19,7 +19,7 @@ from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef, Address
 from support.activations import database_values, spec
 from support.postgres import FreshDatabase
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 SAMPLE = appspec.load(Path(innkeeper.sample.__file__).parent / "app.yaml")
 REF = ActivationRef("sample", 1)
@@ -57,7 +57,7 @@ def start(runtime: LocalRuntime, dsn: str, ref: ActivationRef) -> Address:
 
 
 def ask(address: Address, method: str, path: str, body: Any = None):
-    with closing(http.client.HTTPConnection(address.ip, address.port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection(address.ip, address.port, timeout=PATIENCE)) as connection:
         connection.request(method, path, body=body)
         response = connection.getresponse()
         return response, response.read()
@@ -170,7 +170,14 @@ def test_a_lost_database_is_503_and_comes_back(address: Address, dsn: str, super
 
     name = database_values(dsn)["database_name"]
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
-        connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+        # With a time to wait for it: otherwise the session may have served one more request.
+        ended = connection.execute(
+            "select pg_terminate_backend(pid, 60000) from pg_stat_activity"
+            " where datname = %s and backend_type = 'client backend'",
+            [name],
+        ).fetchall()
+    assert ended
+    assert all(one == (True,) for one in ended)
     statuses = [ask(address, "POST", "/count")[0].status for _ in range(2)]
     assert statuses == [503, 200]
     assert ask_json(address, "GET", "/count")["count"] == 1

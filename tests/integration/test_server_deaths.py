@@ -14,12 +14,12 @@ from support.servers import Ground, ground
 from support.waiting import eventually
 from support.workers import Order, Running, Workers
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Ground]:
-    with ground(tmp_path) as made:
+def own(new_server: Path, tmp_path: Path) -> Iterator[Ground]:
+    with ground(new_server, tmp_path) as made:
         yield made
 
 
@@ -36,7 +36,6 @@ def reach(own: Ground, state: str) -> None:
 
     eventually(
         there,
-        timeout=60,
         retry_on=(TemporaryError, psycopg.OperationalError),
         describe=lambda: h.describe(own.stage.house),
     )
@@ -57,7 +56,7 @@ def go_on(own: Ground, worker: Running) -> None:
 def test_killed_under_a_creation(own: Ground, workers: Workers, call: str, which: str):
     worker = frozen_at(workers, call)
     h.create(own.stage.house, "acme", own.stage.customer, app="tiny")
-    eventually(worker.stopped, timeout=30)
+    eventually(worker.stopped)
     own.kill_pool() if which == "pool" else own.kill_state()
     go_on(own, worker)
     reach(own, "active")
@@ -75,14 +74,14 @@ def test_killed_under_a_sleep_and_a_wake(own: Ground, workers: Workers, which: s
     h.ask(own.stage.house, "acme", Request.DEACTIVATE)
     second = frozen_at(workers, "DatabaseServer.close_login")
     own.stage.crew.bury()
-    eventually(second.stopped, timeout=30)
+    eventually(second.stopped)
     kill()
     go_on(own, second)
     reach(own, "deactivated")
     second.kill()
     third = frozen_at(workers, "DatabaseServer.open_login")
     own.stage.gateway.wake(own.stage.workspace.id)
-    eventually(third.stopped, timeout=30)
+    eventually(third.stopped)
     kill()
     go_on(own, third)
     reach(own, "active")

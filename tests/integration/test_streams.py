@@ -16,7 +16,7 @@ from innkeeper.ports import Runtimes
 from innkeeper.store.session import Database
 from support.admin import Served, admin_on, serving
 from support.cli import Ran, run, run_here
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 
 @dataclass
@@ -82,12 +82,12 @@ class Following:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.thread.join(30)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
 
     @property
     def result(self) -> Ran:
-        self.thread.join(30)
+        self.thread.join(PATIENCE)
         return self.ran[0]
 
 
@@ -119,7 +119,7 @@ def test_a_fast_application_does_not_fill_the_memory_for_a_slow_client(served: S
 def test_a_client_that_goes_away_leaves_no_thread(served: Served):
     headers = served.admin.headers("operate")
     with (
-        httpx2.Client(base_url=served.url, timeout=30) as client,
+        httpx2.Client(base_url=served.url, timeout=PATIENCE) as client,
         client.stream("GET", "/v1/workspaces/acme/logs/follow", headers=headers) as response,
     ):
         assert response.status_code == 200

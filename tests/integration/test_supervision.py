@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Protocol
 
 import psutil
 import pytest
 
 from innkeeper.adapters.local import leash, logfile, processes, program_end
+from innkeeper.adapters.local import supervisor as supervisor_module
 from innkeeper.adapters.local.leash import Leash
 from innkeeper.adapters.local.ledger import Ledger
 from innkeeper.adapters.local.member import Program, ProgramMember
 from innkeeper.adapters.local.supervisor import Stopping, Supervisor
 from innkeeper.model.errors import Conflict, InnkeeperError, InvalidInput, PermanentError
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 PYTHON = sys.executable
 
@@ -166,7 +168,7 @@ def test_a_child_waits_goes_on_and_says_that_it_is_ready(
 def test_a_child_says_why_it_fails(tied: Callable[..., tuple[Leash, subprocess.Popen[bytes]]]) -> None:
     ours, child = tied("fail")
     ours.go()
-    assert child.wait(timeout=30) == 1
+    assert child.wait(timeout=PATIENCE) == 1
     ours.read()
     assert isinstance(ours.failure, Conflict)
     assert str(ours.failure) == "it belongs to somebody else"
@@ -182,7 +184,7 @@ def test_a_child_ends_when_the_supervisor_is_gone(
         eventually(lambda: ours.read() or ours.ready)
     assert child.poll() is None, "the control"
     ours.close()
-    assert child.wait(timeout=30) == (-signal.SIGTERM if told_to_go else 0)
+    assert child.wait(timeout=PATIENCE) == (-signal.SIGTERM if told_to_go else 0)
 
 
 def test_errors_keep_their_kind_on_the_way_between_processes() -> None:
@@ -287,22 +289,29 @@ def test_a_member_that_ends_before_all_is_ready_ends_the_start(supervise: Superv
         supervisor.start()
 
 
-def test_a_member_that_ends_later_is_started_again_less_and_less_often(supervise: Supervise) -> None:
+def test_a_member_that_ends_later_is_started_again_less_and_less_often(
+    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log: list[str] = []
     said: list[str] = []
     member = Scripted("web", log=log)
     supervisor = supervise(member, said=said)
     supervisor.start()
     starts: list[float] = []
+    now = time.monotonic()
+    monkeypatch.setattr(supervisor_module, "time", SimpleNamespace(monotonic=lambda: now))
 
     def start() -> None:
-        starts.append(time.monotonic())
+        starts.append(now)
         member.gone = "killed again"
 
     member.start = start  # type: ignore[method-assign]
     member.gone = "killed"
-    eventually(lambda: supervisor._step() or len(starts) >= 5, poll=0.001)
+    for _ in range(1000):
+        supervisor._step()
+        now += 0.01
     pauses = [after - before for before, after in pairwise(starts)]
+    assert len(pauses) >= 4
     assert all(later > 1.5 * earlier for earlier, later in pairwise(pauses)), pauses
     assert "web ended (killed); starting it again" in said
 
@@ -362,7 +371,7 @@ def test_orphans_are_taken_in_and_waited_for(tmp_path: Path) -> None:
         supervisor.send_signal(signal.SIGTERM)
         lines = supervisor.stdout.read().splitlines()
         assert lines[-1] == "SIGTERM"
-        assert supervisor.wait(timeout=30) == 0
+        assert supervisor.wait(timeout=PATIENCE) == 0
         assert processes.look(orphan.pid) is None
     finally:
         supervisor.kill()

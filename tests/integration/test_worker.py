@@ -41,7 +41,7 @@ def reach(stage: Stage, slug: str, state: str) -> None:
         stage.crew.hurry()
         return h.state_of(stage.house, slug) == state
 
-    eventually(there, timeout=40, describe=lambda: h.describe(stage.house))
+    eventually(there, describe=lambda: h.describe(stage.house))
 
 
 def at_rest(stage: Stage) -> None:
@@ -49,7 +49,7 @@ def at_rest(stage: Stage) -> None:
         stage.crew.hurry()
         return stage.at_rest() and not violations(stage.site.look(), at_rest=True)
 
-    eventually(rests, timeout=40, describe=lambda: violations(stage.site.look(), at_rest=True))
+    eventually(rests, describe=lambda: violations(stage.site.look(), at_rest=True))
 
 
 def test_a_worker_is_killed_at_calls_of_a_whole_life_and_others_go_on(stage: Stage, workers: Workers):
@@ -77,7 +77,7 @@ def test_a_worker_is_killed_at_calls_of_a_whole_life_and_others_go_on(stage: Sta
             stage.crew.hurry()
             return h.state_of(stage.house, slug) == state
 
-        eventually(there, timeout=60, describe=lambda: (h.describe(stage.house), killed))
+        eventually(there, describe=lambda: (h.describe(stage.house), killed))
 
     # A point that this life does not come to is passed over by the next life.
     h.create(stage.house, "acme", stage.customer, app="tiny")
@@ -102,7 +102,7 @@ def test_a_worker_is_killed_at_calls_of_a_whole_life_and_others_go_on(stage: Sta
 def stopped_at(stage: Stage, workers: Workers, call: str) -> Running:
     """A worker that froze right before the call; its lease has run out, and another has taken over."""
     frozen = workers.start([Order(call, "before", "SIGSTOP")])
-    eventually(frozen.stopped, timeout=30, describe=lambda: (h.describe(stage.house), frozen.lines()))
+    eventually(frozen.stopped, describe=lambda: (h.describe(stage.house), frozen.lines()))
     lapse(stage)
     workers.start()
     return frozen

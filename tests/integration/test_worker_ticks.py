@@ -79,7 +79,7 @@ def test_one_thread_goes_through_all_that_is_due_without_a_tick(house: House, cu
 
     try:
         worker.dispatch()
-        eventually(awake, timeout=60, describe=lambda: h.describe(house))
+        eventually(awake, describe=lambda: h.describe(house))
     finally:
         worker.stop()
         worker._threads.shutdown()

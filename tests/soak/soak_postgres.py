@@ -39,11 +39,11 @@ VERBS = [
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("unit", Progress().left(SECTION, UNITS))
-def test_batch(unit: str, tmp_path: Path):
+def test_batch(unit: str, new_server: Path, tmp_path: Path):
     dice = random.Random(unit)
     with (
         Progress().unit(SECTION, unit, of=UNITS) as reached,
-        ground(tmp_path) as own,
+        ground(new_server, tmp_path) as own,
         Workers(own.dsns.app, tmp_path) as workers,
     ):
         both = [workers.start(), workers.start()]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from innkeeper.control.house import House
 from innkeeper.worker import Worker, WorkerSettings
+from support.waiting import PATIENCE
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Clients:
     names: bool = True
 
     def run(self, slug: str, *, counts: bool, keeps: bool) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         while not self.stop.is_set():
             try:
                 connection.request("POST" if counts else "GET", self.path, headers={"Host": f"{slug}.apps.localhost"})

@@ -27,8 +27,8 @@ ARGUMENTS = [
 
 SCREENSHOTS = Path(__file__).parents[2] / "test-artifacts" / "screenshots"
 
-PATIENCE = 20_000
-"""Milliseconds until an expectation fails: only how long a failure takes."""
+PATIENCE = 90_000
+"""Milliseconds until an expectation, or a page, fails: only how long a failure takes."""
 
 MOST_SHIFT = 0.05
 """Cumulative layout shift; up to 0.1 counts as good (web.dev)."""

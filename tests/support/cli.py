@@ -15,6 +15,7 @@ import pytest
 
 from innkeeper.cli import main
 from support.admin import Served
+from support.waiting import PATIENCE
 
 COMMAND = [sys.executable, "-m", "innkeeper.cli.main"]
 
@@ -46,7 +47,7 @@ def run(*arguments: str, cwd: Path, stdin: str = "", **environment: str) -> Ran:
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

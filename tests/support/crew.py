@@ -19,7 +19,7 @@ from innkeeper.store import leases
 from support import house as h
 from support.faults import Died, Faults, Point, wrap
 from support.kept import kept
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Crew:
             self.bury()
         self.hurry()
 
-    def until(self, condition: Callable[[], object], *, timeout: float = 60.0) -> None:
+    def until(self, condition: Callable[[], object], *, timeout: float = PATIENCE) -> None:
         def look() -> bool:
             self.round()
             return bool(condition())

@@ -6,16 +6,13 @@ Fixtures, as a pytest plugin::
     def test_y(new):                   # nothing there, nothing started
 """
 
-import fcntl
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -24,7 +21,8 @@ from typing import Any
 import psutil
 import pytest
 
-from support.waiting import eventually
+from support.shared import made_once
+from support.waiting import PATIENCE, eventually
 
 INN = str(Path(sys.executable).with_name("inn"))
 
@@ -110,9 +108,7 @@ class Dev:
     def read_until(self, process: subprocess.Popen[str], words: str) -> str:
         """What the terminal shows once these words are there."""
         output = self.data.with_name("terminal")
-        eventually(
-            lambda: process.poll() is not None or words in output.read_text(), timeout=60, describe=output.read_text
-        )
+        eventually(lambda: process.poll() is not None or words in output.read_text(), describe=output.read_text)
         assert process.poll() is None, output.read_text()
         return output.read_text()
 
@@ -150,7 +146,7 @@ class Dev:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         number = port or self.port
-        connection = HTTPConnection("127.0.0.1", number, timeout=30)
+        connection = HTTPConnection("127.0.0.1", number, timeout=PATIENCE)
         try:
             connection.request(
                 method,
@@ -188,7 +184,6 @@ class Dev:
     def await_workspace(self, slug: str) -> None:
         eventually(
             lambda: self.get(f"{slug}.apps.localhost").status == 200,
-            timeout=60,
             retry_on=(OSError,),
             describe=lambda: f"{self.api('GET', f'/v1/workspaces/{slug}').body}\n{self.logs()}",
         )
@@ -208,23 +203,36 @@ class Dev:
                 continue
         return found
 
+    def members(self) -> dict[str, list[psutil.Process]]:
+        """What runs of each. A process that a member has just forked looks like the member itself, and is none."""
+        words: dict[int, str] = {}
+        parents: dict[int, int] = {}
+        for process in self.processes():
+            with suppress(psutil.Error):
+                parents[process.pid], words[process.pid] = process.ppid(), f"{' '.join(process.cmdline())} "
+        found = {name: {pid for pid, line in words.items() if mark in line} for name, mark in CHILDREN.items()}
+        return {name: [psutil.Process(pid) for pid in pids if parents[pid] not in pids] for name, pids in found.items()}
+
     def child(self, name: str) -> psutil.Process:
         """The one process of that member; fails if there are two."""
-        found = [line for line in self.described() if CHILDREN[name] in f"{line} "]
+        found = self.members()[name]
         assert len(found) == 1, (name, self.described())
-        return psutil.Process(int(found[0].split()[0]))
+        return found[0]
 
     def has_one_of_each(self) -> bool:
-        lines = [f"{line} " for line in self.described()]
-        return all(sum(CHILDREN[name] in line for line in lines) == 1 for name in CHILDREN)
+        return all(len(found) == 1 for found in self.members().values())
+
+    def nothing_runs(self) -> None:
+        """Whoever stopped it need not wait until the last process has left."""
+        eventually(lambda: not self.processes(), poll=0.1, describe=self.described)
 
     def supervisor(self) -> int:
         return int(json.loads((self.data / "lock").read_text())["pid"])
 
     def kill_supervisor(self) -> None:
         process = psutil.Process(self.supervisor())
-        process.send_signal(signal.SIGKILL)
-        psutil.wait_procs([process], timeout=10)
+        process.kill()
+        eventually(lambda: not self._is_ours(process))
 
     def own_python(self) -> dict[str, int]:
         """Resident bytes of the product's own Python processes: not the issuer, not workspaces."""
@@ -238,7 +246,7 @@ class Dev:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        eventually(lambda: not self.processes(), describe=self.described)
+        self.nothing_runs()
 
     def _is_ours(self, process: psutil.Process) -> bool:
         mark = str(self.told)
@@ -253,28 +261,21 @@ class Dev:
 
 @pytest.fixture(scope="session")
 def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory that was used and stopped, to copy: a new one takes twice as long to be ready.
+    """A data directory that was used and stopped, to copy: a new one takes twice as long to be ready."""
 
-    Made once, by the first worker that asks.
-    """
-    own = tmp_path_factory.getbasetemp()
-    everyones = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    kept, made = everyones / "used-data", Dev(everyones / "used-data-in-the-making" / "data")
-    with (everyones / "used-data.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            made.data.parent.mkdir()
-            try:
-                began = time.monotonic()
-                made.start()
-                # For the report: a time is never asserted.
-                sys.stdout.write(f"ready with a new data directory after {time.monotonic() - began:.1f} s\n")
-                made.stop()
-                made.data.rename(kept)
-            finally:
-                made.clean_up()
-                shutil.rmtree(made.data.parent)
-    return kept
+    def make(folder: Path) -> None:
+        made = Dev(folder)
+        try:
+            began = time.monotonic()
+            made.start()
+            # For the report: a time is never asserted.
+            sys.stdout.write(f"ready with a new data directory after {time.monotonic() - began:.1f} s\n")
+            made.stop()
+            made.nothing_runs()
+        finally:
+            made.clean_up()
+
+    return made_once(tmp_path_factory, "used-data", make)
 
 
 def copied(used: Path, to: Path) -> Path:

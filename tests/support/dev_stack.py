@@ -31,10 +31,8 @@ from innkeeper.adapters.local.data_directory import DataDirectory, Lock
 from innkeeper.bootstrap.local import STATE_DATABASE, Local
 from support.dev import copied
 from support.gateway import BROWSER, Reply
-from support.waiting import eventually
-
-PATIENCE = 90.0
-"""Seconds a condition of the whole stack may take on a busy machine: only how long a failure takes."""
+from support.kept import kept
+from support.waiting import PATIENCE, eventually
 
 PARENT = "apps.localhost"
 CUSTOMER = "Acme"
@@ -83,9 +81,7 @@ class Stack:
         """Everything ends, and nothing is left."""
         self.inn("dev", "stop", timeout=180)
         # Each look goes through all processes of the machine.
-        eventually(
-            lambda: not self.processes(), timeout=PATIENCE, poll=0.1, describe=lambda: self.shown(self.processes())
-        )
+        eventually(lambda: not self.processes(), poll=0.1, describe=lambda: self.shown(self.processes()))
 
     def restart(self) -> None:
         self.stop()
@@ -278,7 +274,7 @@ class Stack:
             now = self.api("GET", f"/v1/operations/{operation}").json
             return now if now["state"] != "running" else {}
 
-        return eventually(over, timeout=PATIENCE, poll=0.05)
+        return eventually(over, poll=0.05)
 
     def sleep(self, slug: str) -> dict[str, Any]:
         """Order it to sleep, and wait for that."""
@@ -304,7 +300,7 @@ class Stack:
         return psycopg.connect(self.local.superuser_dsn("state", STATE_DATABASE))
 
     def rows(self, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        with self.state_connection() as connection:
+        with kept(self.local.superuser_dsn("state", STATE_DATABASE)) as connection:
             return connection.execute(query, values).fetchall()
 
     def column(self, query: LiteralString, *values: object) -> list[Any]:
@@ -332,7 +328,6 @@ class Stack:
         """Rows and outside agree, and the audit chain is whole."""
         eventually(
             lambda: self.api("GET", "/v1/drift").json["items"] == [],
-            timeout=PATIENCE,
             poll=0.1,
             describe=lambda: self.api("GET", "/v1/drift").text,
         )

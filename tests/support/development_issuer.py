@@ -9,7 +9,7 @@ import httpx2
 
 from innkeeper.adapters.local.issuer import IssuerSetup, issuer_command, issuer_environment, prepare
 from support.ports import free_port
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 
 @contextmanager
@@ -32,5 +32,5 @@ def development_issuer(directory: Path, redirect_uri: str) -> Generator[IssuerSe
         yield setup
     finally:
         child.terminate()
-        child.wait(timeout=60)
+        child.wait(timeout=PATIENCE)
         output.close()

@@ -29,10 +29,11 @@ from innkeeper.gateway.settings import GatewaySettings, split_address
 from innkeeper.model.workspace import Address
 from innkeeper.store import routes
 from innkeeper.store.session import Database
+from support.kept import kept
 from support.ports import free_port
 from support.small_app import SmallApp
 from support.state import Dsns
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 PARENT = "apps.localhost"
 SECRET = "a-secret-of-the-tests"
@@ -110,7 +111,7 @@ class Gateway:
     def terminate_agent(self) -> int:
         assert self.agent is not None
         self.agent.send_signal(signal.SIGTERM)
-        return self.agent.wait(timeout=20)
+        return self.agent.wait(timeout=PATIENCE)
 
     def log(self, name: str) -> str:
         return (self.settings.directory / name).read_text()
@@ -131,7 +132,7 @@ class Gateway:
     # --- the control plane -------------------------------------------------------------------------------------------
 
     def rows(self, statement: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.dsns.superuser, autocommit=True) as connection:
+        with kept(self.dsns.superuser) as connection:
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
@@ -233,7 +234,7 @@ class Gateway:
         *,
         body: Any = None,
         headers: dict[str, str] | None = None,
-        timeout: float = 30,
+        timeout: float = PATIENCE,
         chunked: bool = False,
     ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -249,7 +250,7 @@ class Gateway:
             connection.close()
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def runtime(self, command: str) -> str:
         """What HAProxy answers on its runtime socket. By way of /proc, since a socket's path is short."""
@@ -261,14 +262,17 @@ class Gateway:
                 return answer.read().decode()
 
     def raw(self, data: bytes) -> bytes:
-        """Everything that comes back until the gateway closes, or says nothing for half a second."""
+        """Everything that comes back until the gateway closes, or says no more for half a second.
+
+        It answers whatever it is sent, if only that it was no request.
+        """
         with self.connect() as sock:
             sock.sendall(data)
-            sock.settimeout(0.5)
             received = b""
             with contextlib.suppress(TimeoutError, ConnectionResetError):
                 while chunk := sock.recv(65536):
                     received += chunk
+                    sock.settimeout(0.5)
             return received
 
 

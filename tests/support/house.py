@@ -35,7 +35,7 @@ from innkeeper.store.session import Database
 from support.clusters import CLUSTER, LocalClusters
 from support.state import Dsns
 from support.table_gateway import TableGateway
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 SAMPLE = Path(innkeeper.sample.__file__).with_name("app.yaml")
 
@@ -144,7 +144,7 @@ def work(house: House, *, owner: str = "w1") -> bool:
     return bool(claimed)
 
 
-def drive(house: House, until: Callable[[], object], *, timeout: float = 30.0) -> None:
+def drive(house: House, until: Callable[[], object], *, timeout: float = PATIENCE) -> None:
     """Rounds of work until the condition holds."""
 
     def round_() -> bool:
@@ -161,7 +161,7 @@ def sweep(house: House) -> None:
     sweeps.retain(house)
 
 
-def advance(house: House, by: timedelta, *, timeout: float = 60.0) -> None:
+def advance(house: House, by: timedelta, *, timeout: float = PATIENCE) -> None:
     """A passage of business time, walked as the worker walks it, without the API's operation."""
     from innkeeper.control import clock as clock_verbs
 

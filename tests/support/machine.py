@@ -247,7 +247,7 @@ class Machine(RuleBasedStateMachine):
             return not found
 
         try:
-            self.stage.crew.until(rests, timeout=60)
+            self.stage.crew.until(rests)
         except AssertionError as error:
             raise AssertionError(found) from error
 

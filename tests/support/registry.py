@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import secrets
-import socket
 import subprocess
 import tarfile
 import threading
@@ -29,6 +28,7 @@ from typing import Any, cast
 import pytest
 
 from support.cluster import PROBE_IMAGE, TestCluster, program
+from support.ports import free_port
 
 _ANSWERS = {
     "private": (401, "UNAUTHORIZED", "authentication required"),
@@ -135,8 +135,7 @@ class Registry:
 
 def closed_port() -> str:
     """``127.0.0.1:PORT`` where a connection is refused."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from support import house as h
 from support.clusters import LocalClusters
 from support.faults import Schedule
 from support.ports import free_port
+from support.postgres import quick_server
 from support.scenarios import Stage
 from support.site import Folders, Site
 from support.state import MOVABLE, PASSWORD, Dsns
@@ -65,10 +66,11 @@ def kill(server: EmbeddedPostgres) -> None:
 
 
 @contextmanager
-def ground(folder: Path) -> Generator[Ground]:
+def ground(new_server: Path, folder: Path) -> Generator[Ground]:
+    """``new_server``: as the fixture of that name makes it."""
     with (
-        EmbeddedPostgres(folder / "pg-state", port=free_port(), end_with_parent=True, durable=False) as state,
-        EmbeddedPostgres(folder / "pg-pool", port=free_port(), end_with_parent=True, durable=False) as pool,
+        quick_server(new_server, folder / "pg-state", settings={}, port=free_port()) as state,
+        quick_server(new_server, folder / "pg-pool", settings={}, port=free_port()) as pool,
     ):
         schema.create_roles(state.dsn(), dict.fromkeys(schema.ROLES, PASSWORD))
         MOVABLE.build(state.dsn())

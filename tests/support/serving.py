@@ -17,6 +17,7 @@ import pytest
 from innkeeper.adapters.keyfile import KeyFile
 from support.issuer import CLIENT_ID, CLIENT_SECRET
 from support.state import PASSWORD, Dsns
+from support.waiting import PATIENCE
 
 INN = str(Path(sys.executable).with_name("inn"))
 
@@ -95,7 +96,7 @@ def status(port: int, path: str, *, host: str | None = None) -> int:
 
 def ended_cleanly(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert PASSWORD not in said
     assert CLIENT_SECRET not in said

@@ -18,6 +18,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from support.ports import free_port
+
 
 class SmallApp:
     def __init__(self, name: str, *, ip: str = "127.0.0.1", port: int = 0) -> None:
@@ -28,7 +30,10 @@ class SmallApp:
         self.cookies: list[str] = []
         self.lines: queue.Queue[bytes | None] = queue.Queue()
         self.lock = threading.Lock()
-        self._server = (_Server6 if ":" in ip else _Server)((ip, port), _Handler)
+        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+        # Not one of the system's choice: what begins anew at the same port would meet an outgoing connection there.
+        address = (ip, port or free_port(family))
+        self._server = (_Server6 if ":" in ip else _Server)(address, _Handler)
         self._server.app = self
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

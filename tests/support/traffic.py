@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
-from support.dev_stack import PARENT, PATIENCE, Stack
+from support.dev_stack import PARENT, Stack
 from support.waiting import eventually
 
 
@@ -95,7 +95,7 @@ def sleep_and_wake(stack: Stack, pair: Sequence[str], *, cycles: int, requests: 
     """
     generations = {slug: stack.workspace(slug)["generation"] for slug in pair}
     with traffic(stack, pair, clients=8) as tally:
-        eventually(lambda: all(tally.answered[slug] for slug in pair), timeout=PATIENCE)
+        eventually(lambda: all(tally.answered[slug] for slug in pair))
         for cycle in range(cycles):
             slug = pair[cycle % len(pair)]
             generations[slug] += 1
@@ -103,7 +103,7 @@ def sleep_and_wake(stack: Stack, pair: Sequence[str], *, cycles: int, requests: 
             assert operation["state"] == "done", operation
             stack.reaches(slug, "active", generation=generations[slug])
             wanted = tally.answered[slug] + requests
-            eventually(lambda: tally.answered[slug] >= wanted, timeout=PATIENCE)  # noqa: B023 - within this round
+            eventually(lambda: tally.answered[slug] >= wanted)  # noqa: B023 - within this round
     assert (tally.lost, tally.foreign) == ([], [])
     assert tally.doubled() == {}
     return tally

@@ -6,8 +6,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-DEFAULT_TIMEOUT = 20.0
-"""Seconds. Only how long a failure takes: a condition that holds is seen within POLL."""
+PATIENCE = 90.0
+"""Seconds. Only how long a failure takes: a condition that holds is seen within POLL, and whoever waits otherwise (for
+the end of a process or a thread, an answer) waits no longer than it takes. A machine with thirty programs a processor
+does in a minute what takes a second."""
 
 POLL = 0.02
 """Seconds between two looks: a look is cheap, and the test waits for it."""
@@ -16,7 +18,7 @@ POLL = 0.02
 def eventually(
     predicate: Callable[[], T],
     *,
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float = PATIENCE,
     describe: str | Callable[[], object] = "",
     poll: float = POLL,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
