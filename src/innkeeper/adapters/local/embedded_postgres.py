@@ -10,7 +10,6 @@ dedicated databases, and by tests. One directory holds everything of a server::
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
@@ -19,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -29,11 +27,12 @@ from urllib.parse import quote
 
 import psutil
 
+from innkeeper.adapters.local import postgres_data
 from innkeeper.adapters.local import postgres_lockfile as lockfile
-from innkeeper.adapters.local.postgres_config import HOST, LOOPBACK, hba, initdb_options, server_settings
-from innkeeper.adapters.local.postgres_install import Launcher, choose_launcher, major_version
-from innkeeper.model import disk
-from innkeeper.model.errors import PermanentError, TemporaryError
+from innkeeper.adapters.local import postgres_trouble as trouble
+from innkeeper.adapters.local.postgres_config import HOST, LOOPBACK, hba, server_settings
+from innkeeper.adapters.local.postgres_install import Launcher, choose_launcher
+from innkeeper.model.errors import TemporaryError
 
 RETRY_AFTER_CRASH = 10.0
 """Seconds in which a start is tried again: lock file and shared memory outlive a postmaster that was killed."""
@@ -41,15 +40,10 @@ START_TIMEOUT = 60.0
 """Seconds until ready; replaying the log after a crash can take most of them."""
 STOP_TIMEOUT = 30.0
 """Seconds for a clean stop before it is made an immediate one."""
-INIT_TIMEOUT = 120.0
-"""Seconds for initdb, which takes 0.3-0.5 on an idle machine."""
 LOG_LIMIT = 8 * 2**20
 """Bytes of server.log that are kept at a start; one older file is kept beside it."""
 
 _POLL = 0.005
-_OUTLIVED = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
-_NO_ROOM = (os.strerror(errno.ENOSPC), "HINT:  Check free disk space")
-_PORT_TAKEN = ("could not bind", "could not create any TCP/IP sockets")
 
 
 class EmbeddedPostgres:
@@ -135,7 +129,7 @@ class EmbeddedPostgres:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         launcher = choose_launcher(self.directory)
         with self._only_one():
-            self._check_version()
+            postgres_data.check_version(self.data)
             if self._adopt():
                 return None
             self._initialise(launcher)
@@ -153,7 +147,7 @@ class EmbeddedPostgres:
             elapsed = time.monotonic() - started
             if not self.alive():
                 if elapsed > RETRY_AFTER_CRASH or not self._may_start_again():
-                    raise self._failure()
+                    raise trouble.failure(self._said(), self.directory, port=self.port)
                 time.sleep(0.1)  # real time: another program's children are ending, and nothing tells us when
                 self.spawn()
             elif elapsed > timeout:
@@ -212,31 +206,6 @@ class EmbeddedPostgres:
                     time.sleep(_POLL)
             yield
 
-    def _check_version(self) -> None:
-        try:
-            found = int((self.data / "PG_VERSION").read_text())
-        except FileNotFoundError:
-            return
-        except ValueError:
-            raise PermanentError(
-                f"{self.data} is not a PostgreSQL data directory (PG_VERSION holds no number): "
-                "restore it, or choose another data directory",
-                reason="data-damaged",
-            ) from None
-        ours = major_version()
-        if found == ours:
-            return
-        age, advice = (
-            ("newer", "install the Innkeeper it belongs to")
-            if found > ours
-            else ("older", "dump it with the Innkeeper that made it")
-        )
-        raise PermanentError(
-            f"{self.data} was made by PostgreSQL {found}, which is {age} than the {ours} of this installation: "
-            f"{advice}, or choose another data directory",
-            reason=f"data-{age}",
-        )
-
     def _adopt(self) -> bool:
         """Take over the server that runs on our data directory, unless it must move to another port."""
         running = lockfile.running_postmaster(self.data)
@@ -251,26 +220,11 @@ class EmbeddedPostgres:
         return True
 
     def _initialise(self, launcher: Launcher) -> None:
-        """Run initdb beside the final place and rename, so that a directory named data is always whole."""
         if self.data.exists():
             return
-        for abandoned in self.directory.glob(".initdb-*"):
-            shutil.rmtree(abandoned)
         if not self.password_file.exists():
             self.keep_password(secrets.token_urlsafe(32))
-        building = Path(tempfile.mkdtemp(prefix=".initdb-", dir=self.directory))
-        launcher.own(building)
-        data = building / "data"
-        options = initdb_options(data=str(data), password_file=str(self.password_file), durable=self._durable)
-        done = launcher.run("initdb", *options, timeout=INIT_TIMEOUT)
-        if done.returncode != 0:
-            said = done.stdout.strip().splitlines()[-1:]
-            shutil.rmtree(building)
-            if any(words in done.stdout for words in _NO_ROOM):
-                raise self._no_room()
-            raise PermanentError(f"could not make the data directory {self.data}: {' '.join(said)}", reason="initdb")
-        data.rename(self.data)
-        building.rmdir()
+        postgres_data.make(self.directory, launcher, password_file=self.password_file, durable=self._durable)
 
     def _launch(self, launcher: Launcher) -> None:
         self._adopted = None
@@ -302,7 +256,7 @@ class EmbeddedPostgres:
     def _choose_port(self) -> int:
         if self._wanted_port is not None:
             if not _is_free(self._wanted_port):
-                raise _port_in_use(self._wanted_port)
+                raise trouble.port_in_use(self._wanted_port)
             return self._wanted_port
         stored = self._stored_port()
         return stored if stored is not None and _is_free(stored) else _free_port()
@@ -329,25 +283,7 @@ class EmbeddedPostgres:
             return True  # we had adopted it, and it ended: start our own
         if self.child.returncode == -signal.SIGKILL:
             return True  # somebody killed it; its own failures end with a word in the log
-        said = "\n".join(self._said())
-        if any(words in said for words in _PORT_TAKEN):
-            return self._wanted_port is None
-        return any(words in said for words in _OUTLIVED)
-
-    def _failure(self) -> PermanentError | TemporaryError:
-        said = self._said()
-        if any(words in line for words in _PORT_TAKEN for line in said):
-            return _port_in_use(self.port)
-        if any(words in line for words in _OUTLIVED for line in said):
-            return TemporaryError(f"a killed server still holds {self.data}: try again in a few seconds")
-        if any(words in line for words in _NO_ROOM for line in said):  # whatever came after it
-            return self._no_room()
-        fatal = [line for line in said if "FATAL" in line or "PANIC" in line] or said
-        reason = fatal[-1] if fatal else "it said nothing"
-        return PermanentError(f"PostgreSQL in {self.directory} does not start: {reason}", reason="postgres-start")
-
-    def _no_room(self) -> TemporaryError:
-        return TemporaryError(f"the disk of {self.directory} is full: {disk.ROOM}", reason=disk.REASON)
+        return trouble.may_pass(self._said(), port_is_given=self._wanted_port is not None)
 
     def _end(self, how: signal.Signals, timeout: float) -> None:
         child = self.child
@@ -395,9 +331,3 @@ def _free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _port_in_use(port: int) -> PermanentError:
-    return PermanentError(
-        f"port {port} on {HOST} is in use by another program: stop it or choose another port", reason="port-in-use"
-    )
