@@ -163,7 +163,7 @@ class Sleepers:
             known = self._remembered(host)
             if not HOST.match(host) or (known and (known.row is None or known.row.status in {"refused", "purged"})):
                 return "refused"
-            if time.monotonic() >= deadline:
+            if self._leaving or time.monotonic() >= deadline:
                 return "asleep"
             if known is None:
                 self._want(host, wakes=False)
