@@ -50,6 +50,10 @@ def test_a_secret_can_come_from_a_file_and_is_not_shown(monkeypatch: pytest.Monk
     monkeypatch.setenv("INN_STATE_DSN_FILE", str(tmp_path / "none"))
     with pytest.raises(InvalidInput, match=r"INN_STATE_DSN_FILE names .*none, which cannot be read"):
         Environment()
+    (tmp_path / "empty").write_text("\n")
+    monkeypatch.setenv("INN_STATE_DSN_FILE", str(tmp_path / "empty"))
+    with pytest.raises(InvalidInput, match=r"INN_STATE_DSN_FILE names .*empty, which is empty"):
+        Environment()
 
 
 def test_groups_hold_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:

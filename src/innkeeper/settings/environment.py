@@ -258,11 +258,13 @@ def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
     for name in _SECRETS:
         path = environ.get(f"INN_{name.upper()}_FILE")
         if path:
+            variable = f"INN_{name.upper()}_FILE"
             try:
                 found[name] = Path(path).read_text().strip()
             except OSError as error:
-                variable = f"INN_{name.upper()}_FILE"
                 raise InvalidInput(f"{variable} names {path}, which cannot be read: {error.strerror}") from None
+            if not found[name]:  # drivers take an empty string for their defaults
+                raise InvalidInput(f"{variable} names {path}, which is empty: put the secret there", field=variable)
     return found
 
 
