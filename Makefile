@@ -41,8 +41,7 @@ cluster-down: ## remove every trace of it but the built programs
 .PHONY: soak
 soak: ## hours of faults, resumable, and a table of what was reached; SOAK_SEEDS=20 ARGS="-x"
 	$(SETUP) dev
-	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS) $(sort $(wildcard tests/soak/soak_*.py)); \
-	  status=$$?; $(BIN)/python tests/soak; exit $$status
+	@exec $(BIN)/python tests/soak -n $(WORKERS) --dist loadgroup $(ARGS) $(sort $(wildcard tests/soak/soak_*.py))
 
 .PHONY: coverage
 coverage: ## the tests with branch coverage, of every process they start; T=tests/unit for some
