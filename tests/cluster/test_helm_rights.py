@@ -56,10 +56,10 @@ def roles() -> tuple[set[Right], set[Right]]:
 
 
 def test_nobody_else_is_bound_to_them():
-    objects = render(EVALUATION)
-    for kind in ("ClusterRoleBinding", "RoleBinding"):
-        for binding in [one for one in objects if one["kind"] == kind]:
-            assert {one["name"] for one in binding["subjects"]} == {"innkeeper-admin", "innkeeper-worker"}
+    bindings = [one for one in render(EVALUATION) if one["kind"] in {"ClusterRoleBinding", "RoleBinding"}]
+    assert bindings
+    for binding in bindings:
+        assert {one["name"] for one in binding["subjects"]} == {"innkeeper-admin", "innkeeper-worker"}
 
 
 def right_of(method: str, where: str, query: dict[str, Any]) -> tuple[str, Right]:

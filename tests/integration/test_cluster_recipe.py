@@ -149,7 +149,9 @@ def test_only_what_changed_is_built_again(environment, packages, tmp_path):
 
 
 def test_pins_name_no_place_to_fetch_from():
-    for path in RECIPE.glob("modules/*/go.*"):
+    pins = list(RECIPE.glob("modules/*/go.*"))
+    assert {path.name for path in pins} == {"go.mod", "go.sum"}
+    for path in pins:
         assert "://" not in path.read_text(), path
         assert "replace" not in path.read_text() or path.parent.name == "kube", path
 
