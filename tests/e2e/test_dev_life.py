@@ -124,6 +124,10 @@ def test_reset_asks_and_removes_only_what_it_made(dev: Dev) -> None:
 
     kept = dev.run("reset", stdin="n\n")
     assert kept.returncode != 0
+    shown = dev.run("reset", "--dry-run")
+    assert (shown.returncode, f"{dev.data}/state\n" in shown.stdout, "notes.txt" in shown.stdout) == (0, True, False)
+    nobody = dev.run("reset")
+    assert (nobody.returncode, "--yes" in nobody.stderr, "--dry-run" in nobody.stderr) == (2, True, True)
     assert (dev.data / "state").exists()
 
     done = dev.run("reset", "--yes")

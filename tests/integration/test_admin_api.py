@@ -119,20 +119,22 @@ def test_pages_hold_every_item_once_and_tokens_are_ours_only(furnished: Admin):
     assert furnished.get("/v1/workspaces?page_size=1000000").status_code == 200  # AIP-158: coerced
 
 
-@pytest.mark.parametrize("listed", ["operations", "audit", "tokens"])
+@pytest.mark.parametrize("listed", ["operations?", "audit?", "audit?newest_first=true&", "tokens?"])
 def test_the_other_lists_page_too(furnished: Admin, listed: str):
     for number in range(3):
         furnished.workspace(f"ws{number}")
         furnished.post("/v1/tokens", {"name": f"t{number}", "scopes": ["read"]})
-    whole = furnished.get(f"/v1/{listed}").json()["items"]
+    whole = furnished.get(f"/v1/{listed}page_size=1000").json()["items"]
     assert len(whole) >= 3
     pieces, token = [], ""
     while token is not None:
-        page = furnished.get(f"/v1/{listed}?page_size=2&page_token={token}").json()
+        page = furnished.get(f"/v1/{listed}page_size=2&page_token={token}").json()
         pieces += page["items"]
         token = page["next_page_token"]
-    key = "seq" if listed == "audit" else "id"
+    key = "seq" if "audit" in listed else "id"
     assert [item[key] for item in pieces] == [item[key] for item in whole]
+    if "newest_first" in listed:
+        assert [item["seq"] for item in whole] == list(range(len(whole), 0, -1))
 
 
 def test_an_etag_holds_a_change_to_what_was_read(furnished: Admin):

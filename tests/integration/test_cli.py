@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from innkeeper.store import operations
+from innkeeper.store import audit, operations
 from support.admin import APP, Admin, Served
 from support.cli import Ran, Run, run
 from support.ports import free_port
@@ -89,6 +89,8 @@ ERRORS: list[tuple[str, int, str | None]] = [
     ("app add none.yaml", 2, "give the path of a YAML file"),
     ("token revoke none", 3, "inn token list"),
     ("token create", 2, "inn token create NAME"),
+    ("token create ci --bootstrap", 2, "leave NAME and --scope out"),
+    ("token create --bootstrap --scope read", 2, "leave NAME and --scope out"),
     ("token create ci --scope root", 2, "read, operate, admin"),
     ("token create ci --expires-in never", 2, "49h"),
     ("gateway remove none --yes", 3, "inn gateway list"),
@@ -147,6 +149,10 @@ def test_a_local_installation_is_found_through_its_directory(served_admin: Serve
     (data / "token").write_text(served_admin.token() + "\n")
     assert run("customer", "list", "--data", str(data), cwd=tmp_path).code == 0
     assert run("customer", "list", cwd=tmp_path, INN_DATA=str(data)).code == 0
+    # What is typed is meant, whatever the environment has for another installation.
+    other = {"INN_URL": "http://127.0.0.1:1", "INN_TOKEN": "inn_another_ones"}
+    assert run("customer", "list", "--data", str(data), cwd=tmp_path, **other).code == 0
+    assert run("customer", "list", cwd=tmp_path, INN_DATA=str(data), **other).code == 7
     # Its token goes nowhere else.
     elsewhere = run("customer", "list", "--data", str(data), "--url", served_admin.url, cwd=tmp_path)
     assert elsewhere.code == 5
@@ -225,6 +231,23 @@ def test_apps_instances_and_tokens_are_added(inn: Run, tmp_path: Path):
     assert "revoked" in inn("workspace", "list", INN_TOKEN=token).line
 
 
+def test_the_newest_of_the_audit_trail_unless_all_is_asked_for(inn_here: Run, served_admin: Served):
+    def shown(*words: str) -> list[int]:
+        return [row["seq"] for row in json.loads(inn_here("audit", "list", "-o", "json", *words).out)]
+
+    with served_admin.admin.database.transaction() as session:
+        for number in range(120):
+            audit.append(session, actor="test", action="test.many", target=f"thing-{number % 2}")
+    whole = shown("--all")
+    assert whole == list(range(1, len(whole) + 1))
+    assert shown() == whole[-100:]
+    assert shown("--limit", "3") == whole[-3:]
+    ours = shown("--all", "--target", "thing-1")
+    assert len(ours) == 60
+    assert shown("--limit", "2", "--target", "thing-1") == ours[-2:]
+    assert len(inn_here("audit", "list", "--limit", "3").out.splitlines()) == 1 + 3
+
+
 def test_a_secret_is_alone_on_stdout(inn: Run, served_admin: Served):
     served_admin.admin.workspace("acme")
     shown = inn("workspace", "secret", "acme", "ADMIN_PASSWORD")
@@ -250,3 +273,51 @@ def _step(admin: Admin, operation_id: str, step: str, message: str, *, end: bool
         operations.event(session, operation_id, step=step, message=message)
         if end:
             operations.finish(session, operation_id)
+
+
+DONE: list[tuple[str, str]] = [
+    ("instance cordon pool", "instance pool is cordoned: nothing more is placed on it"),
+    ("instance uncordon pool", "instance pool is open"),
+    ("cluster cordon local", "cluster local is cordoned: nothing more is placed on it"),
+    ("cluster uncordon local", "cluster local is open"),
+    ("workspace hold acme --reason case", "workspace acme: hold is done"),
+    ("workspace release acme", "workspace acme: release is done"),
+    (
+        "workspace suspend acme --reason abuse",
+        "workspace acme: suspend has begun; follow it with inn operation follow op-",
+    ),
+    ("workspace resume acme", "workspace acme: resume is done"),
+    ("operation list --workspace acme", "ID"),
+    ("gateway remove gw-1 --yes", "gateway gw-1 is removed"),
+    ("breaker reset --yes", "the breaker is closed"),
+    ("clock accept", "the clock is not in doubt"),
+    ("clock advance 1h --no-wait", "time is passing; follow it with inn operation follow op-"),
+    ("secrets reseal", "sealing again; follow it with inn operation follow op-"),
+]
+"""In this order, on one workspace that is being created."""
+
+
+def test_every_verb_that_changes_something_says_what_is_so_now(inn_here: Run, served_admin: Served):
+    admin = served_admin.admin
+    admin.workspace("acme")
+    with admin.database.transaction() as session:
+        session.execute("INSERT INTO gateways (gateway_id, boot_id) VALUES ('gw-1', 'b')")
+        session.execute("UPDATE gateways SET registered_real_at = registered_real_at - interval '2 minutes'")
+    told = [(words, inn_here(*words.split())) for words, _ in DONE]
+    assert [(words, ran.code, ran.err) for words, ran in told if ran.code] == []
+    assert [
+        (words, ran.out) for (words, ran), (_, says) in zip(told, DONE, strict=True) if not ran.out.startswith(says)
+    ] == []
+
+
+def test_every_verb_that_changes_something_answers_programs_with_an_object(inn_here: Run, served_admin: Served):
+    served_admin.admin.workspace("acme")
+    for words, name in (
+        ("workspace hold acme", "kind"),
+        ("instance cordon pool", "name"),
+        ("breaker reset --yes", "open"),
+        ("clock accept", "business"),
+        ("clock advance 1h --no-wait", "state"),
+    ):
+        assert name in json.loads(inn_here(*words.split(), "-o", "json").out), words
+    assert "business" in yaml.safe_load(inn_here("clock", "accept", "-o", "yaml").out)

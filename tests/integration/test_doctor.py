@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from innkeeper.model.errors import InnkeeperError, PermanentError, TemporaryError
 from innkeeper.model.workspace import Cluster
 from innkeeper.ports import ClusterReport, Trial, Tried
-from innkeeper.store import clusters
+from innkeeper.store import clusters, schema
 from innkeeper.store.session import Database
 from support.admin import Admin, Served, admin_on, serving
 from support.cli import Ran, Run, run_here
@@ -35,7 +35,7 @@ def healthy(served_admin: Served) -> Admin:
 
 def test_nothing_is_wrong_where_nothing_is(healthy: Admin, inn_here: Run, tmp_path: Path):
     healthy.workspace("acme")
-    shown = inn_here("doctor", "--data", str(tmp_path / "none"))
+    shown = inn_here("doctor", INN_DATA=str(tmp_path / "none"))
     assert shown.code == 0, shown
     assert "WRONG" not in shown.out
     for what in ("python", "haproxy", "admin API", "token", "clock", "breaker", "gateways", "instances", "workspaces"):
@@ -69,6 +69,16 @@ WRONG: dict[str, tuple[str, Callable[[Admin], object], str]] = {
         lambda admin: _run(admin, "UPDATE instances SET connection_capacity = 0"),
         "inn instance add",
     ),
+    "no room for another database": (
+        "instances",
+        lambda admin: _run(admin, "UPDATE instances SET database_capacity = 1"),
+        "inn instance add",
+    ),
+    "no open cluster": (
+        "clusters",
+        lambda admin: _run(admin, "UPDATE clusters SET state = 'cordoned'"),
+        "inn cluster uncordon",
+    ),
     "no open instance": (
         "instances",
         lambda admin: _run(admin, "UPDATE instances SET state = 'cordoned'"),
@@ -95,6 +105,13 @@ def test_what_is_wrong_names_what_mends_it(healthy: Admin, inn_here: Run, what: 
     assert ran.code == 1
     assert "says above what mends it" in ran.line
     assert any(one["outcome"] == "wrong" and mend in one["mend"] for one in findings(ran)[place]), ran.out
+
+
+def test_a_state_database_of_an_older_version_is_said(healthy: Admin, inn_here: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(schema, "HEAD", "9999")
+    ran = inn_here("doctor", "-o", "json")
+    (found,) = findings(ran)["admin API"]
+    assert (ran.code, found["outcome"], "inn db upgrade" in found["found"]) == (1, "wrong", True)
 
 
 def test_an_address_and_a_token_that_are_wrong(healthy: Admin, inn_here: Run, tmp_path: Path):

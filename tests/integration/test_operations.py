@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from innkeeper.store import activations, operations
 from support.admin import Admin, Served
+from support.cli import Run
 from support.state import Dsns
 from support.waiting import PATIENCE, eventually
 
@@ -199,3 +201,36 @@ def test_an_operation_that_was_overtaken_is_not_cancelled(furnished: Admin):
     assert (answer.status_code, "any more" in answer.json()["detail"]) == (409, True)
     with furnished.database.transaction() as session:
         assert len(activations.living(session)) == 1
+
+
+@pytest.mark.parametrize(("end", "code"), [("cancelled", 0), ("done", 1)])
+def test_waiting_for_a_deactivation_to_turn_back(inn: Run, served_admin: Served, end: str, code: int):
+    """``inn operation cancel --wait``: that it is cancelled is what was wanted."""
+    admin = served_admin.admin
+    operation = awake(admin, "ready")
+    with ThreadPoolExecutor(1) as threads:
+        command = threads.submit(inn, "operation", "cancel", operation, "--wait")
+        eventually(lambda: admin.app.state.streams._wakes, describe=lambda: f"it is followed: {command}")
+        with admin.database.transaction() as session:
+            operations.finish(session, operation, state=end)
+        ran = command.result()
+    assert ran.code == code, ran
+    if end == "cancelled":
+        assert ran.out == f"operation {operation} is cancelled\n"
+    else:
+        assert "the operation is done" in ran.err.splitlines()[-1]
+
+
+def test_waiting_for_a_creation_to_turn_back(inn: Run, served_admin: Served):
+    """What is waited for is that the workspace sleeps."""
+    admin = served_admin.admin
+    operation = admin.workspace("acme").id
+    with ThreadPoolExecutor(1) as threads:
+        command = threads.submit(inn, "operation", "cancel", operation, "--wait", "-o", "json")
+        eventually(lambda: admin.app.state.streams._wakes, describe=lambda: f"it is followed: {command}")
+        back = admin.get("/v1/workspaces/acme").json()["operation"]
+        assert not command.done()
+        with admin.database.transaction() as session:
+            operations.finish(session, back)
+        ran = command.result()
+    assert (ran.code, json.loads(ran.out)["state"]) == (0, "cancelled"), ran

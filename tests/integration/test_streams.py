@@ -1,5 +1,8 @@
 """Streams of the admin API: logs followed to their end, and no stream outlives the right to read it."""
 
+import gc
+import json
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +11,7 @@ from typing import Any, Self, cast
 
 import httpx2
 import pytest
+import yaml
 
 from innkeeper.admin import streams
 from innkeeper.admin.routes import operations, workspace_logs
@@ -107,6 +111,17 @@ def test_logs_are_followed_until_the_activation_ends(served: Served, talking: Ta
     eventually(lambda: not followers())
 
 
+@pytest.mark.parametrize("follow", [[], ["--follow"]], ids=["now", "followed"])
+def test_programs_get_lines_as_data(served: Served, talking: Talking, follow: list[str]):
+    talking.said[:] = ["one", 'two: "ü"', ""]
+    talking.ended = True
+    words, where = ["workspace", "logs", "acme", *follow], {"INN_URL": served.url, "INN_TOKEN": served.token()}
+    as_json, as_yaml = run_here(*words, "-o", "json", **where), run_here(*words, "-o", "yaml", **where)
+    assert (as_json.code, as_yaml.code) == (0, 0)
+    shown = [json.loads(line) for line in as_json.out.splitlines()] if follow else json.loads(as_json.out)
+    assert shown == yaml.safe_load(as_yaml.out) == talking.said
+
+
 def test_a_fast_application_does_not_fill_the_memory_for_a_slow_client(served: Served, talking: Talking):
     talking.said[:] = [f"{number}" for number in range(20_000)]
     talking.ended = True
@@ -190,3 +205,36 @@ def test_what_is_not_there_is_a_problem_and_no_stream(served: Served, path: str)
 
 def test_a_token_that_may_not_gets_no_stream(served: Served):
     assert served.admin.get("/v1/workspaces/acme/logs/follow", scope="read").status_code == 403
+
+
+def test_who_leaves_an_export_leaves_no_cursor_behind(served: Served, monkeypatch: pytest.MonkeyPatch):
+    """The connection is another request's afterwards: what is said on it then would be said in the middle of that."""
+    unheard: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unheard.append)
+    with served.admin.database.transaction() as session:
+        session.execute(
+            "INSERT INTO audit (seq, at, real_at, actor, action, target, detail, previous, hash)"
+            " SELECT 0, 'epoch', 'epoch', 'test', 'test.many', repeat('x', 4000), '{}', '', ''"
+            " FROM generate_series(1, 10000)"
+        )
+    with (
+        httpx2.Client(base_url=served.url, timeout=30) as client,
+        client.stream("GET", "/v1/audit/export", headers=served.admin.headers()) as response,
+    ):
+        lines = response.iter_lines()
+        assert next(lines).startswith('{"seq": 1,')
+        assert walking(served) == 1
+    eventually(lambda: walking(served) == 0, describe=lambda: f"{walking(served)} walks of the chain go on")
+    gc.collect()
+    assert unheard == []
+
+
+def walking(served: Served) -> int:
+    """Transactions that read the chain by a cursor now."""
+    with served.admin.database.transaction() as session:
+        row = session.execute(
+            "SELECT count(*) AS n FROM pg_stat_activity"
+            " WHERE datname = current_database() AND state <> 'idle' AND query LIKE '%audit_walk%'"
+            " AND pid <> pg_backend_pid()"
+        ).fetchone()
+    return int((row or {})["n"])

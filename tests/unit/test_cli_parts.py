@@ -82,7 +82,7 @@ def test_a_broken_stream_is_resumed_behind_its_last_event(monkeypatch: pytest.Mo
             number = len(asked)
             yield from (f'data: {{"message": "{number}"}}', "event: step", f"id: {number}", "")
             if number < 3:
-                raise ConnectionError
+                raise UnreachableError("it broke off")
             yield from ("data: {}", "event: end", f"id: {number}", "")
 
     monkeypatch.setattr(follow, "_RETRY", 0)

@@ -1,6 +1,6 @@
 """Open event streams: woken by notifications, ended with the server, and with the right of whoever opened them.
 
-Used by routes/operations.py and routes/workspace_logs.py.
+Used by routes/operations.py, routes/workspace_logs.py and, for lines that end by themselves, routes/audit.py.
 ``close`` is what bootstrap calls when the process is told to stop: uvicorn would wait for open streams for ever.
 """
 
@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
+from anyio import CancelScope
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from innkeeper.admin.call import Call
 from innkeeper.admin.follower import Follower, Read, following
@@ -71,6 +74,27 @@ class Streams:
                 yield event
         finally:
             self._wakes.discard(wake)
+
+
+class Lines(StreamingResponse):
+    """JSON lines of a generator that is closed when the answer is over or its client has left.
+
+    By itself it would be closed when it is found as garbage, and its transaction stay open until then.
+    """
+
+    media_type = "application/jsonl"
+
+    def __init__(self, source: Generator[str]) -> None:
+        super().__init__(source)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await run_in_threadpool(self._source.close)
 
 
 class Admission:

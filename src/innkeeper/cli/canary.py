@@ -86,7 +86,7 @@ def _address(gateway: str | None) -> tuple[str, int] | None:
     if gateway is None:
         return None
     host, _, port = gateway.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit():
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
         raise InvalidInput("--gateway is HOST:PORT", field="gateway")
     return host, int(port)
 
@@ -177,7 +177,13 @@ def _request(url: str, path: str, via: tuple[str, int] | None, context: ssl.SSLC
             return response.status
         if response.status != 503 or time.monotonic() > deadline:  # noqa: PLR2004
             raise FailedError(f"{url} was answered with {response.status}")
-        time.sleep(min(5.0, float(response.headers.get("Retry-After", "2"))))
+        time.sleep(_pause(response))
+
+
+def _pause(response: HTTPResponse) -> float:
+    """Seconds until it is asked again, five at most; an application may name a date instead, as HTTP lets it."""
+    said = response.headers.get("Retry-After", "")
+    return min(5.0, float(said)) if said.isascii() and said.isdigit() else 2.0
 
 
 def _is_sent_to_tls(response: HTTPResponse, host: str | None) -> bool:

@@ -11,10 +11,11 @@ import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import Any, cast
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from innkeeper.cli.discovery import Target
 from innkeeper.cli.exits import ProblemError, TimedOutError, UnreachableError
@@ -27,6 +28,8 @@ CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 60.0
 """Seconds until an answer must begin; what takes longer is an operation."""
 _TRIES = 2
+_PIECE = 2**16
+"""Bytes of a stream that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +48,14 @@ class Client:
         """``deadline``: on ``time.monotonic``; nothing is waited for beyond it."""
         self.target = target
         self._deadline = deadline
-        try:
-            parts = urlsplit(target.url)
-            self._host, port = parts.hostname or "", parts.port
-        except ValueError:
-            raise InvalidInput(f"{target.url} is no address: write http://HOST:PORT", field="url") from None
+        parts = _parts(target.url)
+        self._host = parts.hostname or ""
         self._tls = target.tls
         if target.via is None and parts.scheme == "https":
             self._tls = ssl.create_default_context()
         self._name = self._host
         self._netloc, self._prefix = parts.netloc.rpartition("@")[2], parts.path
-        self._port = port or (443 if parts.scheme == "https" else 80)
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
         if target.via is not None:
             self._host, self._port = target.via
 
@@ -100,7 +100,7 @@ class Client:
                 raw = response.read()
             except TimeoutError:
                 raise self._too_late() from None
-            except (ConnectionError, HTTPException) as error:
+            except (OSError, HTTPException) as error:
                 if attempt == _TRIES:
                     raise UnreachableError(f"{self.target.url} broke off: {error}") from None
                 continue
@@ -112,7 +112,7 @@ class Client:
     def lines(
         self, path: str, headers: Mapping[str, str] | None = None, *, body: object = None, **query: object
     ) -> Iterator[str]:
-        """Lines of a streamed answer, as they come; ends when the stream does, or breaks (``ConnectionError``)."""
+        """Lines of a streamed answer, as they come; ends when the stream does. ``UnreachableError`` when it breaks."""
         connection = self._connect()
         try:
             raw = None if body is None else json.dumps(body).encode()
@@ -120,16 +120,24 @@ class Client:
             response = self._send(connection, "GET" if raw is None else "POST", path, given, body=raw, query=query)
             if response.status >= 300:  # noqa: PLR2004 - not an answer to read line by line
                 self._judged(response, response.read())
-            while line := response.readline():
-                self._check_deadline()
-                yield line.decode(errors="replace").rstrip("\r\n")
-            if not response.isclosed():
-                raise ConnectionError("the stream ended early")
+            begun = b""
+            # Not readline, which takes a chunk that never came for the end.
+            while piece := response.read1(_PIECE):
+                *whole, begun = (begun + piece).split(b"\n")
+                for line in whole:
+                    self._check_deadline()
+                    yield line.decode(errors="replace").rstrip("\r")
+            if response.length:  # of a Content-Length, what is still to come
+                raise self._broken_off("the stream ended early")
+            if begun:
+                yield begun.decode(errors="replace")
+        except IncompleteRead:
+            raise self._broken_off("the stream ended early") from None
         except TimeoutError:
             self._check_deadline()
-            raise ConnectionError("nothing came for too long") from None
-        except HTTPException as error:
-            raise ConnectionError(str(error)) from None
+            raise self._broken_off("nothing came for too long") from None
+        except (OSError, HTTPException) as error:
+            raise self._broken_off(str(error)) from None
         finally:
             connection.close()
 
@@ -187,11 +195,15 @@ class Client:
             raise UnreachableError(f"{self.target.url} answers, but not as Innkeeper does: see --url") from None
         if response.status < 300 and kind == "application/json":  # noqa: PLR2004 - done
             return body
-        if kind != "application/problem+json" or not isinstance(body, dict):
-            message = f"{self.target.url} answers {response.status}, and not as Innkeeper's admin API does: see --url"
-            raise UnreachableError(message)
-        problem = cast("Json", body)
-        raise ProblemError(str(problem["type"]).rpartition("/")[2], str(problem["detail"]))
+        match body:
+            case {"type": str(problem), "detail": str(detail)} if kind == "application/problem+json":
+                raise ProblemError(problem.rpartition("/")[2], detail)
+            case _:  # also a problem of somebody else's: RFC 9457 demands neither of the two
+                message = f"{self.target.url} answers {response.status}, and not as Innkeeper's admin API does"
+                raise UnreachableError(f"{message}: see --url")
+
+    def _broken_off(self, why: str) -> UnreachableError:
+        return UnreachableError(f"what {self.target.url} told broke off ({why}): ask again")
 
     def _left(self) -> float:
         if self._deadline is None:
@@ -210,6 +222,14 @@ class Client:
 def path(*parts: str) -> str:
     """``/v1/...`` with each part escaped."""
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _parts(url: str) -> SplitResult:
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.hostname and parts.port != 0:
+            return parts
+    raise InvalidInput(f"{url} is no address: write http://HOST:PORT", field="url")
 
 
 def _text(value: object) -> str:

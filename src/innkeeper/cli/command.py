@@ -103,12 +103,19 @@ class Inn:
         else:
             output.show(self.form, value)
 
-    def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask a person before something is destroyed; without one, --yes must have been given."""
+    def tell(self, line: str) -> None:
+        """One line of a result that grows: for programs a JSON text a line, or one more item of a YAML list."""
+        output.tell(self.form, line)
+
+    def confirm(self, question: str, *, yes: bool, look: str) -> None:
+        """Ask a person before something is destroyed; without one, --yes must have been given.
+
+        ``look``: what shows without changing anything what the question is about.
+        """
         if yes:
             return
         if not sys.stdin.isatty():
-            raise InvalidInput("nobody can be asked here: give --yes to do it, or --dry-run to see what would go")
+            raise InvalidInput(f"nobody can be asked here: give --yes to do it, or look first with {look}")
         if not typer.confirm(question, err=True):
             raise InvalidInput("nothing was changed")
 
@@ -133,15 +140,16 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., None]], Ca
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
 
-        def run(**given: Any) -> None:
+        def run(command_line: typer.Context, **given: Any) -> None:
             common = {key: given.pop(key) for key in _COMMON}
-            verb(Inn(**common), **given)
+            verb(Inn(**_meant(command_line, common)), **given)
 
         kind = inspect.Parameter.KEYWORD_ONLY
         shared = [
             inspect.Parameter(key, kind, default=default, annotation=hint) for key, (hint, default) in _COMMON.items()
         ]
-        parameters = [parameter.replace(kind=kind) for parameter in own] + shared
+        line = inspect.Parameter("command_line", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        parameters = [line, *(parameter.replace(kind=kind) for parameter in own), *shared]
         run.__name__, run.__doc__ = verb.__name__, verb.__doc__
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -149,3 +157,15 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., None]], Ca
         return verb
 
     return decorate
+
+
+def _meant(command_line: typer.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """An installation that is named by --data is not asked for at the address that the environment has for another."""
+
+    def typed(name: str) -> bool:
+        source = command_line.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    if typed("data") and not typed("url"):
+        return given | {"url": None} | ({} if typed("token") else {"token": None})
+    return given

@@ -5,7 +5,9 @@ The process that runs here is the supervisor, so nothing heavy is imported.
 
 import os
 import signal
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -80,7 +82,8 @@ def stop(context: typer.Context, data: Annotated[Path | None, typer.Option("--da
             what = f"ended what was left: {', '.join(left)}" if left else "nothing was running"
             typer.echo(f"{what} on {where.root}")
             return
-        os.kill(holder.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it may be ending by itself
+            os.kill(holder.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT
         while Lock(where).holder() is not None:
             if time.monotonic() > deadline:
@@ -94,14 +97,18 @@ def reset(
     context: typer.Context,
     *,
     data: Annotated[Path | None, typer.Option("--data")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
 ) -> None:
     """Destroy all data of local mode: workspaces, databases, people, mails."""
     where = DataDirectory(_data(context, data))
     with plain_errors(where.root):
         _existing(where)
+        if dry_run:
+            typer.echo("\n".join(str(path) for path in where.made()))
+            return
         lock = wiring.take(where, room=False)
-        if not yes and not typer.confirm(f"Destroy everything in {where.root}?"):
+        if not yes and not _agreed(f"Destroy everything in {where.root}?"):
             raise InvalidInput("nothing was changed")
         wiring.end_leftovers(where, workspaces=True)
         left = where.reset()
@@ -132,6 +139,17 @@ def _data(context: typer.Context, given: Path | None) -> Path:
     """``--data`` of the command itself, or of ``inn dev`` before it, or INN_DATA."""
     outer: object = context.obj
     return given or (outer if isinstance(outer, Path) else DEFAULT_DATA)
+
+
+def _agreed(question: str) -> bool:
+    """A person's answer, or a script's; where nobody says anything, --yes must have been given."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        message = "nobody can be asked here: give --yes to do it, or look first with --dry-run"
+        raise InvalidInput(message) from None
 
 
 def _existing(data: DataDirectory) -> None:

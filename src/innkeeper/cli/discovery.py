@@ -1,4 +1,4 @@
-"""Where the admin API is and with which token: options, then environment, then the data directory of local mode.
+"""Where the admin API is and with which token: options (``--data`` among them), then environment, then .innkeeper.
 
 A token found in a data directory is only ever sent to the installation of that directory.
 """

@@ -30,7 +30,7 @@ def remove_gateway(
     yes: Yes = False,
 ) -> None:
     """Vouch that a gateway is gone for good: nobody waits for it any more."""
-    inn.confirm(f"Is gateway {gateway} gone, with no process of it left?", yes=yes)
+    inn.confirm(f"Is gateway {gateway} gone, with no process of it left?", yes=yes, look="inn gateway list")
     gone = inn.client.ask("DELETE", path("gateways", gateway)).body
     inn.done(f"gateway {gone['id']} is removed", gone)
 
@@ -64,7 +64,8 @@ def accept(inn: Inn, yes: Yes = False) -> None:
     if before["in_doubt_since"] is None:
         inn.done("the clock is not in doubt", before)
         return
-    inn.confirm(f"Business time is {text(before['business'])}, and {text(before['doubt'])}. Accept it?", yes=yes)
+    question = f"Business time is {text(before['business'])}, and {text(before['doubt'])}. Accept it?"
+    inn.confirm(question, yes=yes, look="inn clock show")
     inn.done("the clock is accepted as it is", inn.client.post("/v1/clock/accept").body)
 
 
@@ -79,7 +80,7 @@ def reset(inn: Inn, yes: Yes = False) -> None:
     """Let purges go on, once a person has looked."""
     before = inn.client.get("/v1/breaker")
     if before["open"]:
-        inn.confirm(f"{text(before['reason'])}. Let purges go on?", yes=yes)
+        inn.confirm(f"{text(before['reason'])}. Let purges go on?", yes=yes, look="inn breaker show")
     inn.done("the breaker is closed", inn.client.post("/v1/breaker/reset").body)
 
 
@@ -108,7 +109,7 @@ def show_drift(
 
 def _fix_drift(inn: Inn, *, yes: bool) -> None:
     question = "Remove what is left of ended activations and purged workspaces, and start again what is missing?"
-    inn.confirm(question, yes=yes)
+    inn.confirm(question, yes=yes, look="inn drift")
     items = inn.client.post("/v1/drift/fix").body["items"]
     if items or not inn.people:
         inn.show(items, ("outcome", "where", "what", "did"))

@@ -17,8 +17,8 @@ _BREAKS = 20
 """Resumed so often in a row without a new event before it is given up."""
 
 
-def follow(client: Client, operation_id: str, *, title: str) -> Json:
-    """Show an operation's steps until it has ended; the operation. ``FailedError`` when it failed or was cancelled."""
+def follow(client: Client, operation_id: str, *, title: str, wanted: str = "done") -> Json:
+    """Show an operation's steps until it has ended; the operation. ``FailedError`` unless its end is the one wanted."""
     with _display(title) as step:
         ended = _to_the_end(client, operation_id, step)
     if ended["state"] == "failed":
@@ -26,8 +26,8 @@ def follow(client: Client, operation_id: str, *, title: str) -> Json:
         said = str(error.get("detail") or error.get("type") or "see inn operation show").splitlines()
         # What is wrong and, of the application's last output, the end: the rest is in the workspace's problem.
         raise FailedError(f"{title} failed: {' | '.join(said[:1] + said[1:][-1:])}")
-    if ended["state"] == "cancelled":
-        raise FailedError(f"{title} was cancelled: see inn operation show {operation_id}")
+    if ended["state"] != wanted:
+        raise FailedError(f"{title}: the operation is {ended['state']}: see inn operation show {operation_id}")
     return ended
 
 
@@ -42,7 +42,7 @@ def steps(client: Client, operation_id: str) -> Iterator[tuple[str, Json]]:
                 yield kind, data
                 if kind == "end":
                     return
-        except (ConnectionError, UnreachableError) as error:
+        except UnreachableError as error:
             if breaks >= _BREAKS:
                 raise UnreachableError(f"the operation goes on, but its events break off: {error}") from None
         breaks += 1

@@ -6,6 +6,7 @@ Errors are one line on stderr that says what to do, and an exit code (exits.py).
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from types import MappingProxyType
@@ -93,6 +94,15 @@ def root() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; the exit code."""
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # Python would complain at exit about what is still buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         outcome = app(arguments, prog_name="inn", standalone_mode=False)
     except Exit as ended:
@@ -103,10 +113,10 @@ def run(arguments: list[str] | None = None) -> int:
         return _usage(error)
     except InnkeeperError as error:
         return _fail(str(error), exits.code_of(error))
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain at exit about what is still buffered.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as ended:  # Typer's for one thing only: whoever read the output has seen enough
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0
+        raise
     return outcome if isinstance(outcome, int) else 0
 
 
@@ -120,7 +130,8 @@ def _usage(error: TyperException) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
     line = " ".join(message.split())
     sys.stderr.write(f"inn: {line}\n")
     return code

@@ -46,10 +46,13 @@ def follow(inn: Inn, operation: OperationId) -> None:
 
 @command(operation, "cancel")
 def cancel(inn: Inn, operation: OperationId, wait: Wait = False) -> None:
-    """Cancel it while nothing irreversible has begun."""
+    """Cancel it while nothing irreversible has begun; its workspace goes back to sleep, or stays awake."""
     answer = inn.client.post(path("operations", operation, "cancel"))
-    back = answer.headers.get("location", "").rpartition("/")[2]
-    if wait and back and back != operation:
-        follow_operation(inn.waiting(), back, title=f"cancel {operation}")
+    back = answer.headers["location"].rpartition("/")[2]
+    if wait:
+        wanted = "cancelled" if back == operation else "done"
+        follow_operation(inn.waiting(), back, title=f"cancel {operation}", wanted=wanted)
+        inn.done(f"operation {operation} is cancelled", inn.client.get(path("operations", operation)))
+        return
     line = f"operation {operation} is being cancelled; follow the way back with inn operation follow {back}"
     inn.done(line, answer.body)

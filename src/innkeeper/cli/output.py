@@ -30,6 +30,18 @@ def show(form: Form, value: Any, *, columns: Sequence[str] = ()) -> None:
             _card(value)
 
 
+def tell(form: Form, line: str) -> None:
+    """One line of a result that grows, at once: a JSON text a line, one more item of a YAML list, or as it is."""
+    match form:
+        case Form.JSON:
+            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        case Form.YAML:
+            show(form, [line])
+        case Form.TABLE:
+            sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def say(line: str) -> None:
     """Something a person wants to know; not a result."""
     sys.stderr.write(f"{line}\n")

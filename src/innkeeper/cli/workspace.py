@@ -76,7 +76,11 @@ def logs(
     if follow:
         _follow_logs(inn, slug, lines)
         return
-    for line in inn.client.lines(path("workspaces", slug, "logs"), lines=lines):
+    written = inn.client.lines(path("workspaces", slug, "logs"), lines=lines)
+    if not inn.people:
+        inn.show(list(written))
+        return
+    for line in written:
         sys.stdout.write(line + "\n")
 
 
@@ -96,16 +100,12 @@ def secret(
 
 
 def _follow_logs(inn: Inn, slug: str, lines: int) -> None:
-    try:
-        for kind, _, data in events_of(inn.client.lines(path("workspaces", slug, "logs", "follow"), lines=lines)):
-            if kind == "end":
-                if data["failed"]:
-                    raise FailedError(str(data["reason"]))
-                return
-            sys.stdout.write(f"{data}\n")
-            sys.stdout.flush()
-    except ConnectionError as error:
-        raise UnreachableError(f"the log broke off: {error}; ask again") from None
+    for kind, _, data in events_of(inn.client.lines(path("workspaces", slug, "logs", "follow"), lines=lines)):
+        if kind == "end":
+            if data["failed"]:
+                raise FailedError(str(data["reason"]))
+            return
+        inn.tell(str(data))
     raise UnreachableError("the log broke off: the server stopped, or the token is not valid any more; ask again")
 
 

@@ -56,7 +56,11 @@ def _asking(verb: str, words: str) -> Callable[..., None]:
         yes: Yes = False,
     ) -> None:
         if verb in _ASKS_FIRST and not yes and not _nobody_there():
-            inn.confirm(f"{verb.capitalize()} {slug}, so that its users are refused?", yes=yes)
+            inn.confirm(
+                f"{verb.capitalize()} {slug}, so that its users are refused?",
+                yes=yes,
+                look=f"inn workspace show {slug}",
+            )
         answer = inn.client.post(path("workspaces", slug, verb), {"reason": reason})
         _end(inn, answer, slug=slug, verb=verb, wait=wait)
 
@@ -80,7 +84,7 @@ def purge(
         return
     if slug is None:
         raise InvalidInput("say which workspace, or --dry-run to see what would go: see inn workspace purge --help")
-    inn.confirm(f"Destroy all data of {slug} for ever?", yes=yes)
+    inn.confirm(f"Destroy all data of {slug} for ever?", yes=yes, look="--dry-run")
     answer = inn.client.post(path("workspaces", slug, "purge"), {"reason": reason})
     _end(inn, answer, slug=slug, verb="purge", wait=wait)
 

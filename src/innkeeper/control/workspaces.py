@@ -179,6 +179,7 @@ def request(
     )
     if not moves:
         operations.finish(session, operation_id)
+        operation = operations.by_id(session, operation_id) or operation
     audit.append(
         session,
         actor=actor,

@@ -1,6 +1,6 @@
 """Appending to the audit chain and reading it back. Append before touching the route clock: that is the lock order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from datetime import timedelta
 
 from psycopg.rows import class_row
@@ -65,8 +65,19 @@ def rows(session: Session, *, after: int = 0, limit: int | None = None, target: 
         return cursor.execute(query, {"after": after, "target": target, "limit": limit}).fetchall()
 
 
-def all_rows(session: Session) -> Iterator[AuditRow]:
-    """The whole chain by a server-side cursor, for verification of any length."""
+def newest(session: Session, *, before: int | None = None, limit: int, target: str | None = None) -> list[AuditRow]:
+    """Rows from the newest back, or from the one before ``before``."""
+    query = f"SELECT {_COLUMNS} FROM audit WHERE seq < %(before)s"
+    if target is not None:
+        query += " AND target = %(target)s"
+    query += " ORDER BY seq DESC LIMIT %(limit)s"
+    with session.cursor(row_factory=class_row(AuditRow)) as cursor:
+        top = 2**63 - 1 if before is None else before
+        return cursor.execute(query, {"before": top, "target": target, "limit": limit}).fetchall()
+
+
+def all_rows(session: Session) -> Generator[AuditRow]:
+    """The whole chain by a server-side cursor, for verification of any length. Close it within the session."""
     with session.cursor("audit_walk", row_factory=class_row(AuditRow)) as cursor:
         cursor.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY seq")
         yield from cursor

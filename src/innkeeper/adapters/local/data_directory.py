@@ -184,9 +184,14 @@ class DataDirectory:
         """Remember them for the next start."""
         write_private(self.root / "ports.json", json.dumps(dict(ports), indent=1) + "\n")
 
+    def made(self) -> list[Path]:
+        """What ``reset`` would remove, beside what says that this is a data directory and whose it is now."""
+        found = [*(self.root / name for name in _MADE), *sorted(self.root.glob("pool-*"))]
+        return [path for path in found if path.is_symlink() or path.exists()]
+
     def reset(self) -> list[str]:
         """Remove everything that was made here, and the directory if nothing else is in it; what was left."""
-        for path in [*(self.root / name for name in _MADE), *self.root.glob("pool-*")]:
+        for path in self.made():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
