@@ -18,7 +18,7 @@ from innkeeper.model.workspace import ActivationRef
 from support.activations import spec
 from support.api_proxy import ApiProxy, Fault, api_proxy
 from support.cluster_turns import Components
-from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods
+from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods, heard
 from support.pods import PATIENCE
 from support.waiting import eventually
 
@@ -163,7 +163,10 @@ def test_a_watch_that_expired_lists_anew(proxy: ApiProxy, runtime: KubernetesRun
     (before,) = runtime._pods(ref)
     pods.core.delete_namespaced_pod(before["metadata"]["name"], str(ref), grace_period_seconds=1)
     address = runtime.observe(ref).address
-    eventually(lambda: [pod["metadata"]["uid"] for pod in runtime._pods(ref)] not in ([], [before["metadata"]["uid"]]))
+    eventually(
+        lambda: [pod["metadata"]["uid"] for pod in runtime._pods(ref)] not in ([], [before["metadata"]["uid"]]),
+        timeout=PATIENCE,
+    )
     proxy.fault = lambda method, path: None
     eventually(
         lambda: (seen := runtime.observe(ref)).life is Life.RUNNING and seen.address != address,
@@ -186,8 +189,7 @@ def test_a_watch_lists_again_from_time_to_time(
 
 def test_at_rest_nothing_is_asked_but_the_watch(proxy: ApiProxy, runtime: KubernetesRuntime, ref: ActivationRef):
     start(runtime, ref)
-    running(runtime, ref)
-    eventually(proxy.streams)
+    heard(runtime, ref)
     before = len(proxy.asked)
     for _ in range(1000):
         assert runtime.observe(ref).life is Life.RUNNING

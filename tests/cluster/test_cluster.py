@@ -8,6 +8,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from support.cluster import Sandbox, TestCluster
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -129,8 +130,9 @@ def test_memory_above_the_limit_ends_the_container(ours, sandbox):
 
     greedy = sandbox.ended(namespace, "greedy").status.container_statuses[0].state.terminated
     assert (greedy.reason, greedy.exit_code) == ("OOMKilled", 137)
-    eventually(lambda: "holding 20 MiB" in sandbox.log(namespace, "modest"), retry_on=ApiException)
-    assert sandbox.cluster.core.read_namespaced_pod("modest", namespace).status.phase == "Running"
+    eventually(lambda: "holding 20 MiB" in sandbox.log(namespace, "modest"), timeout=PATIENCE, retry_on=ApiException)
+    core = sandbox.cluster.core
+    eventually(lambda: core.read_namespaced_pod("modest", namespace).status.phase == "Running", timeout=PATIENCE)
 
 
 def test_quota_refuses_what_is_above_it(ours, sandbox):
@@ -164,7 +166,7 @@ def test_logs_and_exec_reach_the_pod(ours, sandbox):
     sandbox.probe(namespace, "server", "serve", PORT)
     sandbox.ended(namespace, "known")
     pod = sandbox.cluster.core
-    eventually(lambda: pod.read_namespaced_pod("server", namespace).status.phase == "Running")
+    eventually(lambda: pod.read_namespaced_pod("server", namespace).status.phase == "Running", timeout=PATIENCE)
 
     said = sandbox.cluster.kubectl("logs", "-n", namespace, "known").stdout
     ran = sandbox.cluster.kubectl("exec", "-n", namespace, "server", "--", "/cluster-probe", "resolve", "localhost")
@@ -178,4 +180,4 @@ def test_nothing_is_left_of_a_sandbox(cluster):
         namespace = box.namespace()
         assert [found.metadata.name for found in box.namespaces()] == [namespace]
 
-    eventually(lambda: not box.namespaces(), timeout=60, describe="the namespace has vanished")
+    eventually(lambda: not box.namespaces(), timeout=PATIENCE, describe="the namespace has vanished")

@@ -19,6 +19,7 @@ from support.asking import asking, working
 from support.clusters import CLUSTER, SECOND
 from support.gateway import Gateway
 from support.kubernetes import SERVER_APP, Pods
+from support.pods import PATIENCE
 from support.state import Dsns
 from support.waiting import eventually
 
@@ -86,7 +87,7 @@ def test_placed_on_both_and_drained_under_traffic_without_losing_a_request(
             assert listed == set(namespaces(pods, cluster))
 
         with asking(real.port, *SLUGS, path="/", names=False) as clients:
-            eventually(lambda: len(clients.answered) > 20)
+            eventually(lambda: len(clients.answered) > 20, timeout=PATIENCE)
             for cluster, other in (both, both[::-1]):
                 with house.database.transaction() as session:
                     asked = draining.begin(session, actor="test", id_or_name=cluster.name)
@@ -96,7 +97,7 @@ def test_placed_on_both_and_drained_under_traffic_without_losing_a_request(
                     describe=lambda: (h.describe(house), clients.lost[-3:]),
                 )
                 seen = len(clients.answered)
-                eventually(lambda seen=seen: len(clients.answered) > seen + 20)
+                eventually(lambda seen=seen: len(clients.answered) > seen + 20, timeout=PATIENCE)
                 assert (namespaces(pods, cluster), len(namespaces(pods, other))) == ([], len(SLUGS))
                 with house.database.transaction() as session:
                     assert clusters.left_on(session, cluster.id) == 0

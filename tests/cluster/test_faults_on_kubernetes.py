@@ -23,6 +23,7 @@ from support import house as h
 from support.kept import kept
 from support.kubernetes import SERVER_APP, Pods
 from support.kubernetes_house import Whole, at_rest, look_and_work, namespace_of, pods_of, route_of, settle
+from support.pods import PATIENCE
 from support.state import Dsns
 from support.table_gateway import TableGateway
 from support.waiting import eventually
@@ -71,8 +72,8 @@ def test_a_pod_that_is_taken_away_comes_back_without_anybody_asking(
                 return address
         return None
 
-    address = eventually(answers, timeout=120, describe=lambda: pods_of(pods, acme.activation))
-    eventually(lambda: h.runtime(house).observe(acme.activation).address == address)
+    address = eventually(answers, timeout=PATIENCE, describe=lambda: pods_of(pods, acme.activation))
+    eventually(lambda: h.runtime(house).observe(acme.activation).address == address, timeout=PATIENCE)
     # It answers: the next look leads the route there, or two do, where the first one closes it.
     look_and_work(house)
     look_and_work(house)
@@ -96,16 +97,16 @@ def test_a_namespace_held_by_a_finalizer_keeps_nothing_but_its_own_purge_waiting
 
     pods.sandbox.on_exit(lambda: namespace_of(pods, acme.activation) and release())
     h.ask(house, "acme", Request.DEACTIVATE)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=60)
-    h.drive(house, until=lambda: namespace_of(pods, acme.activation).metadata.deletion_timestamp, timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=PATIENCE)
+    h.drive(house, until=lambda: namespace_of(pods, acme.activation).metadata.deletion_timestamp, timeout=PATIENCE)
     # It wakes, sleeps, and another is made, as if nothing were.
     gateway.wake(acme.id)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=PATIENCE)
     other = h.create(house, "other", customer)
-    h.drive(house, until=lambda: h.operation(house, other.id).state == "done", timeout=60)
+    h.drive(house, until=lambda: h.operation(house, other.id).state == "done", timeout=PATIENCE)
     assert pods_of(pods, acme.activation) == []
     h.ask(house, "acme", Request.DEACTIVATE)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=PATIENCE)
     assert not at_rest(house), "the activation that ended stays due until it is verified absent"
     release()
     whole()
@@ -126,7 +127,7 @@ def test_a_pod_without_its_labels_serves_on_and_sleeps_with_its_workspace(
     assert (h.state_of(house, "acme"), h.read(house, "acme").problem) == ("active", None)
     assert house.health.check(route_of(house, acme).address, "/", host="x").healthy
     h.ask(house, "acme", Request.DEACTIVATE)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=120)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=PATIENCE)
     assert pods_of(pods, acme.activation) == []
     whole()
 
@@ -141,7 +142,7 @@ def test_a_namespace_whose_label_was_changed_is_said_and_neither_taken_for_gone_
 
     label(changed)
     h.ask(house, "acme", Request.DEACTIVATE)
-    h.drive(house, until=lambda: h.read(house, "acme").problem is not None, timeout=60)
+    h.drive(house, until=lambda: h.read(house, "acme").problem is not None, timeout=PATIENCE)
     assert "is not of cluster" in facts(house, "acme")["problem"]
     assert h.state_of(house, "acme") == "deactivating"
     assert len(pods_of(pods, acme.activation)) == 1
@@ -156,7 +157,7 @@ def test_labels_that_tell_of_another_workspace_mislead_nobody(  # noqa: PLR0917 
 ):
     """The namespace's name is the truth: it cannot be changed."""
     other = h.create(house, "other", customer)
-    h.drive(house, until=lambda: h.operation(house, other.id).state == "done", timeout=60)
+    h.drive(house, until=lambda: h.operation(house, other.id).state == "done", timeout=PATIENCE)
     theirs = h.read(house, "other")
     body = {"metadata": {"labels": {"innkeeper.dev/workspace": theirs.id, "innkeeper.dev/generation": "9"}}}
     pods.core.patch_namespace(str(acme.activation), body)
@@ -166,7 +167,7 @@ def test_labels_that_tell_of_another_workspace_mislead_nobody(  # noqa: PLR0917 
     assert len(pods_of(pods, acme.activation)) == 1
     assert house.health.check(route_of(house, acme).address, "/", host="x").healthy
     gateway.wake(theirs.id)
-    h.drive(house, until=lambda: h.state_of(house, "other") == "active", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "other") == "active", timeout=PATIENCE)
     h.ask(house, "acme", Request.DEACTIVATE)
     settle(house, lambda: h.state_of(house, "acme") == "deactivated")
     assert len(pods_of(pods, h.read(house, "other").activation)) == 1
@@ -226,9 +227,9 @@ def paused(workers: Workers, call: str, when: str = "before") -> Running:
 def goes_on(house: House, customer: Customer, worker: Running) -> None:
     """It is through with what it was paused in, and does what else there is to do: nobody else works now."""
     operation = h.create(house, "later", customer)
-    eventually(lambda: h.operation(house, operation.id).state == "done", timeout=120, describe=worker.lines)
+    eventually(lambda: h.operation(house, operation.id).state == "done", timeout=PATIENCE, describe=worker.lines)
     worker.process.terminate()
-    eventually(worker.gone, timeout=60)
+    eventually(worker.gone, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -238,9 +239,9 @@ def test_a_worker_paused_in_a_start_goes_on_after_its_workspace_was_stopped(  # 
 ):  # fmt: skip
     worker = paused(workers, "Runtime.start", when)
     h.create(house, "acme", customer)
-    eventually(worker.stopped, timeout=60)
+    eventually(worker.stopped, timeout=PATIENCE)
     lapse(state_dsns)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=PATIENCE)
     h.ask(house, "acme", Request.DEACTIVATE)
     settle(house, lambda: h.state_of(house, "acme") == "deactivated")
     ref = h.read(house, "acme").activation
@@ -248,7 +249,7 @@ def test_a_worker_paused_in_a_start_goes_on_after_its_workspace_was_stopped(  # 
     goes_on(house, customer, worker)
     assert worker.said("Runtime.start", "StaleGenerationError" if when == "before" else "after")
     # What it made before it was refused it has taken back; a namespace takes its time to vanish.
-    eventually(lambda: namespace_of(pods, ref) is None, timeout=120)
+    eventually(lambda: namespace_of(pods, ref) is None, timeout=PATIENCE)
     whole()
     assert h.runtime(house).observe(ref).life in {Life.ABSENT, Life.EXITED}
 
@@ -259,12 +260,12 @@ def test_a_worker_paused_in_a_start_that_nobody_stopped_goes_on(
     """The control: the same pause, and it starts it."""
     worker = paused(workers, "Runtime.start")
     operation = h.create(house, "acme", customer)
-    eventually(worker.stopped, timeout=60)
+    eventually(worker.stopped, timeout=PATIENCE)
     worker.process.resume()
-    eventually(lambda: h.operation(house, operation.id).state == "done", timeout=120, describe=worker.lines)
+    eventually(lambda: h.operation(house, operation.id).state == "done", timeout=PATIENCE, describe=worker.lines)
     assert worker.said("Runtime.start", "after")
     worker.process.terminate()
-    eventually(worker.gone, timeout=60)
+    eventually(worker.gone, timeout=PATIENCE)
     whole()
 
 
@@ -275,11 +276,11 @@ def test_a_worker_paused_in_a_sleep_goes_on_after_it_woke_again(  # noqa: PLR091
 ):  # fmt: skip
     worker = paused(workers, call)
     h.ask(house, "acme", Request.DEACTIVATE)
-    eventually(worker.stopped, timeout=60)
+    eventually(worker.stopped, timeout=PATIENCE)
     lapse(state_dsns)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "deactivated", timeout=PATIENCE)
     gateway.wake(acme.id)
-    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=60)
+    h.drive(house, until=lambda: h.state_of(house, "acme") == "active", timeout=PATIENCE)
     awake = h.read(house, "acme")
     (before,) = pods_of(pods, awake.activation)
     worker.process.resume()

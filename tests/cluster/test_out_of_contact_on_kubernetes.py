@@ -56,7 +56,7 @@ def test_a_workspace_whose_pod_is_replaced_is_served_on_and_nothing_of_it_goes(
     service = pods.core.read_namespaced_service("app", namespace).spec.cluster_ip
     assert route_of(house, acme).service == Address(service, SERVER_APP.port)
     assert left != route_of(house, acme).service
-    eventually(lambda: (front.get(HOST).status, control.get(HOST).status) == (200, 200))
+    eventually(lambda: (front.get(HOST).status, control.get(HOST).status) == (200, 200), timeout=PATIENCE)
 
     def followed() -> bool:
         look_and_work(house)

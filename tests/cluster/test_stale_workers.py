@@ -24,6 +24,7 @@ from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
 from support.activations import SERVER, spec
 from support.kubernetes import KUBERNETES_VALUES, PYTHON_IMAGE, Pods
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -100,7 +101,9 @@ STARTS = {"start": start, "start in two": start_in_two}
 
 
 def running(runtime: KubernetesRuntime, ref: ActivationRef) -> None:
-    eventually(lambda: runtime.observe(ref).life is Life.RUNNING, timeout=60, describe=lambda: runtime.observe(ref))
+    eventually(
+        lambda: runtime.observe(ref).life is Life.RUNNING, timeout=PATIENCE, describe=lambda: runtime.observe(ref)
+    )
 
 
 def nothing_runs(pods: Pods, ref: ActivationRef) -> bool:
@@ -129,7 +132,7 @@ def test_a_start_that_was_paused_at_any_write_and_goes_on_after_a_stop(pods: Pod
         def meanwhile() -> None:
             other.stop(ref, grace=1)
             if removed:
-                eventually(lambda: other.remove(ref), timeout=120)
+                eventually(lambda: other.remove(ref), timeout=PATIENCE)
 
         point = Point(number, meanwhile)
         point.install(paused)
@@ -147,7 +150,7 @@ def test_a_start_that_was_paused_at_any_write_and_goes_on_after_a_stop(pods: Pod
         assert other.observe(ref).life in {Life.EXITED, Life.ABSENT}, said
         with pytest.raises(StaleGenerationError):
             start(other, ref)
-        eventually(lambda: other.remove(ref), timeout=120, describe=said)
+        eventually(lambda: other.remove(ref), timeout=PATIENCE, describe=said)
         return 1
 
     through(one, expected=WRITES[how])
@@ -176,7 +179,7 @@ def test_a_worker_may_die_before_any_write(pods: Pods, verb: str):
             running(other, ref)
         other.stop(ref, grace=1)
         assert nothing_runs(pods, ref)
-        eventually(lambda: other.remove(ref), timeout=120, describe=f"{verb} died before {point.calls[-1:]}")
+        eventually(lambda: other.remove(ref), timeout=PATIENCE, describe=f"{verb} died before {point.calls[-1:]}")
         assert ref not in other.inventory()
         with pytest.raises(StaleGenerationError):
             start(other, ref)
@@ -244,7 +247,7 @@ def test_what_runs_in_a_namespace_whose_label_was_changed_is_never_said_to_be_go
     # The control: as it was, it can be stopped and removed.
     runtime.stop(ref, grace=1)
     assert nothing_runs(pods, ref)
-    eventually(lambda: runtime.remove(ref), timeout=120)
+    eventually(lambda: runtime.remove(ref), timeout=PATIENCE)
 
 
 def test_what_a_dead_start_left_and_no_row_knows_of_is_cleared_away(pods: Pods):
@@ -260,10 +263,10 @@ def test_what_a_dead_start_left_and_no_row_knows_of_is_cleared_away(pods: Pods):
     assert set(runtime.inventory()) == {left, stopped}, "it may be a start that is under way"
 
     runtime._housekeeping.clean(now=datetime.now(UTC) + timedelta(minutes=11))
-    eventually(lambda: runtime.inventory() == [stopped], timeout=60)
+    eventually(lambda: runtime.inventory() == [stopped], timeout=PATIENCE)
     assert runtime.observe(stopped).reason == "stopped"
     assert set(runtime._marks.everyone()) == {left.workspace_id, stopped.workspace_id}
 
-    eventually(lambda: runtime.remove(stopped), timeout=60)
+    eventually(lambda: runtime.remove(stopped), timeout=PATIENCE)
     runtime._housekeeping.clean(now=datetime.now(UTC) + timedelta(hours=25))
     assert runtime._marks.everyone() == {}

@@ -42,6 +42,18 @@ def said(found: Trial) -> dict[str, str]:
     return {one.what: one.found for one in found.tried}
 
 
+def tried(cluster: Cluster) -> Trial:
+    """One that came to an end: on a busy machine its pods may need longer than a person waits."""
+
+    def known() -> Trial | None:
+        found = try_isolation(cluster, image=PYTHON_IMAGE)
+        return found if None not in outcomes(found).values() else None
+
+    found = eventually(known, timeout=240, poll=1.0)
+    assert found is not None
+    return found
+
+
 def left(sandbox: Sandbox) -> list[Any]:
     """Namespaces of trials that nobody has asked to go."""
     found: Any = sandbox.cluster.core.list_namespace(label_selector=f"{CLUSTER_LABEL}={sandbox.name},{trial.TRIAL}")
@@ -49,7 +61,7 @@ def left(sandbox: Sandbox) -> list[Any]:
 
 
 def test_the_test_cluster_enforces_all_of_it(pods: Pods):
-    found = try_isolation(row(pods.sandbox), image=PYTHON_IMAGE)
+    found = tried(row(pods.sandbox))
     assert outcomes(found) == dict.fromkeys(WHAT, True), found
     assert found.egress_window is not None
     assert 0 <= found.egress_window < trial._DIALS * 1000
@@ -62,7 +74,7 @@ def test_policies_that_nobody_heeds_are_seen(pods: Pods, monkeypatch: pytest.Mon
     policy = trial._make_policy()
     policy["spec"]["podSelector"] = {"matchLabels": {trial.TRIAL: "nobody"}}
     monkeypatch.setattr(trial, "_make_policy", lambda: policy)
-    found = try_isolation(row(pods.sandbox), image=PYTHON_IMAGE)
+    found = tried(row(pods.sandbox))
     assert outcomes(found) == {"pod-security": True, "egress": False, "ingress": False}, found
     assert found.egress_window is None
 
@@ -77,25 +89,16 @@ def test_pod_security_that_nobody_heeds_is_seen(pods: Pods, monkeypatch: pytest.
         return namespace
 
     monkeypatch.setattr(trial, "_make_namespace", unlabelled)
-    assert outcomes(try_isolation(row(pods.sandbox), image=PYTHON_IMAGE))["pod-security"] is False
+    assert outcomes(tried(row(pods.sandbox)))["pod-security"] is False
 
 
 def test_a_network_whose_policies_do_nothing_any_more_is_seen(cluster_alone: Components, pods: Pods):
     """For real: what enforces policies is dead, so a new pod is not held."""
-
-    def known() -> Trial | None:
-        """One that came to an end: on a busy machine its pods may need longer than a person waits."""
-        found = try_isolation(row(pods.sandbox), image=PYTHON_IMAGE)
-        return found if None not in outcomes(found).values() else None
-
     with cluster_alone.dead("kube-router"):
-        found = eventually(known, timeout=240, poll=1.0)
-    assert found is not None
+        found = tried(row(pods.sandbox))
     assert outcomes(found) == {"pod-security": True, "egress": False, "ingress": False}, found
     # The control: once it lives again, so does what it enforces.
-    eventually(
-        lambda: all(outcomes(try_isolation(row(pods.sandbox), image=PYTHON_IMAGE)).values()), timeout=120, poll=1.0
-    )
+    eventually(lambda: all(outcomes(tried(row(pods.sandbox))).values()), timeout=120, poll=1.0)
 
 
 @pytest.mark.parametrize(
@@ -146,4 +149,4 @@ def test_it_needs_no_right_beyond_the_charts_and_is_not_kept_from_it(sandbox: Sa
     """With the worker's own token: the chart's roles, confined by its admission policy."""
     account = worker(sandbox, tmp_path)
     cluster = replace(row(sandbox), access=f"kubeconfig:{account.kubeconfig}")
-    assert outcomes(try_isolation(cluster, image=PYTHON_IMAGE)) == dict.fromkeys(WHAT, True)
+    assert outcomes(tried(cluster)) == dict.fromkeys(WHAT, True)
