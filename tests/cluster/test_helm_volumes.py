@@ -11,7 +11,7 @@ import pytest
 
 from support.cluster import Sandbox, TestCluster
 from support.helm import Object
-from support.installed import RELEASE, Installation, installation
+from support.installed import RELEASE, UNREACHED, Installation, installation
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -73,7 +73,7 @@ def served(product: Installation) -> int:
         answer = product.ask("acme.apps.localhost", "/count")
         return answer.json()["count"] if answer.status == 200 else None
 
-    found = eventually(look, timeout=PATIENCE, poll=0.5, retry_on=OSError, describe=product.described)
+    found = eventually(look, timeout=PATIENCE, poll=0.5, retry_on=UNREACHED, describe=product.described)
     assert found is not None
     return found
 
@@ -93,6 +93,10 @@ def test_data_outlive_pods_and_the_release(cluster: TestCluster, storage_class: 
         pods = [f"innkeeper-{one}-0" for one in SERVERS]
         product.kubectl("delete", "pod", *pods)
         for pod in pods:
+            # One that is not there yet is an error, not waited for.
+            eventually(
+                lambda pod=pod: product.kubectl("get", "pod", pod, check=False).returncode == 0, timeout=PATIENCE
+            )
             product.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", f"--timeout={PATIENCE:.0f}s")
         assert served(product) == 1
 

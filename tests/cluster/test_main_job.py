@@ -7,6 +7,7 @@ order. `make test T=tests/cluster/test_main_job.py`, on the cluster of `make clu
 import base64
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +58,14 @@ class Reader:
         self._credentials = base64.b64encode(f"admin:{password}".encode()).decode()
 
     def ask(self, path: str, body: object = None) -> Answer:
+        """Again where it is refused for now: on a busy machine a start may take longer than a request is held."""
+        answer = self._ask(path, body)
+        while answer.status == 503 and "Retry-After" in answer.headers:
+            time.sleep(float(answer.headers["Retry-After"]))
+            answer = self._ask(path, body)
+        return answer
+
+    def _ask(self, path: str, body: object) -> Answer:
         data = None if body is None else json.dumps(body).encode()
         return self._product.ask(
             *(ADDRESS, f"/v1{path}"),

@@ -33,6 +33,9 @@ PATIENCE = 300.0
 
 RELEASE = "innkeeper"
 
+UNREACHED = (OSError, http.client.HTTPException)
+"""What asking raises while a gateway goes and another comes."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -111,7 +114,7 @@ class Installation:
             lambda: self.ask(f"hub.{self.domain}", "/readyz").status == 200,
             timeout=PATIENCE,
             poll=0.2,
-            retry_on=(OSError, http.client.HTTPException),
+            retry_on=UNREACHED,
             describe=self.described,
         )
 
@@ -178,7 +181,9 @@ class Installation:
         assert stdout is not None
         line = stdout.readline()
         found = re.search(r"127\.0\.0\.1:(\d+)", line)
-        assert found is not None, line
+        if found is None:  # its pod went in this very moment
+            self.close()
+            raise ConnectionRefusedError(line)
         threading.Thread(target=_drain, args=(stdout,), daemon=True).start()
         self._port = int(found[1])
         return self._port
@@ -211,7 +216,7 @@ class Installation:
             connection.request(method, path, body=body, headers={"Host": self.address(host), **sent})
             response = connection.getresponse()
             return Answer(response.status, response.msg, response.read().decode(errors="replace"))
-        except (OSError, http.client.HTTPException):
+        except UNREACHED:
             self.close()  # a port-forward outlives its pod as a door to nowhere
             raise
         finally:
@@ -261,7 +266,7 @@ class Installation:
         def why() -> str:
             return f"{slug} is {state}: {self.workspace(slug)}\n{self.described()}"
 
-        return eventually(look, timeout=PATIENCE, poll=0.3, retry_on=(OSError, http.client.HTTPException), describe=why)
+        return eventually(look, timeout=PATIENCE, poll=0.3, retry_on=UNREACHED, describe=why)
 
     def done(self, answer: Answer) -> None:
         """What was asked for has come to a good end."""
@@ -272,7 +277,7 @@ class Installation:
             found = self.api("GET", where).json()
             return found if found["state"] in {"done", "failed", "cancelled"} else None
 
-        ended = eventually(over, timeout=PATIENCE, poll=0.3, retry_on=(OSError, http.client.HTTPException))
+        ended = eventually(over, timeout=PATIENCE, poll=0.3, retry_on=UNREACHED)
         assert ended["state"] == "done", f"{ended}\n{self.described()}"
 
 
