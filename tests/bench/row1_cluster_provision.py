@@ -24,6 +24,7 @@ from bare_database import PASSWORD, BareDatabase
 from harness import Bench, Goal, Row, alone, interleave, ms, timed
 from kubernetes import client, watch
 from plane import PATIENCE, Plane, running
+from urllib3.exceptions import HTTPError
 
 from innkeeper.adapters.kubernetes.names import CLUSTER
 from innkeeper.control.values import activation_values
@@ -112,18 +113,17 @@ class _Written:
         self._selector = f"{CLUSTER}={sandbox.name}"
         self._changed = threading.Condition()
         self._seen: dict[str, dict[str, float]] = {}
-        self._watches = [watch.Watch() for _ in self._lists]
+        self._over = False
 
     def __enter__(self) -> Self:
-        for watching, listed in zip(self._watches, self._lists, strict=True):
+        for listed in self._lists:
             version = listed(limit=1).metadata.resource_version
-            threading.Thread(target=self._follow, args=(watching, listed, version), daemon=True).start()
+            threading.Thread(target=self._follow, args=(listed, version), daemon=True).start()
         time.sleep(0.3)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for watching in self._watches:
-            watching.stop()
+        self._over = True
 
     def all_of(self, namespace: str) -> float:
         """The moment, on ``time.perf_counter``."""
@@ -135,15 +135,18 @@ class _Written:
     def _of(self, namespace: str) -> dict[str, float]:
         return self._seen.setdefault(namespace, {})
 
-    def _follow(self, watching: watch.Watch, listed: Callable[..., Any], version: str) -> None:
-        events: Any = watching.stream(
-            listed, label_selector=self._selector, resource_version=version, timeout_seconds=1800
-        )
-        for event in events:
-            now = time.perf_counter()
-            with self._changed:
-                self._of(event["object"].metadata.namespace).setdefault(event["raw_object"]["kind"], now)
-                self._changed.notify_all()
+    def _follow(self, listed: Callable[..., Any], version: str) -> None:
+        how: dict[str, Any] = {"label_selector": self._selector, "resource_version": version, "timeout_seconds": 1800}
+        events: Any = watch.Watch().stream(listed, **how)
+        try:
+            for event in events:
+                now, found = time.perf_counter(), event["raw_object"]
+                with self._changed:
+                    self._of(found["metadata"]["namespace"]).setdefault(found["kind"], now)
+                    self._changed.notify_all()
+        except HTTPError:
+            if not self._over:  # at the end its connection is closed under it
+                raise
 
 
 class _Hand:

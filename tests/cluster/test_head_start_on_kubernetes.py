@@ -30,8 +30,8 @@ from support.workers import Order, Workers
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-HEAD_START = {"ResourceQuota", "LimitRange", "NetworkPolicy", "Secret", "ServiceAccount"}
-LAST = {"Deployment", "Service"}
+HEAD_START = {"ResourceQuota", "LimitRange", "NetworkPolicy", "Secret", "ServiceAccount", "Service"}
+LAST = {"Deployment"}
 
 
 def made(runtime: KubernetesRuntime, ref: ActivationRef) -> set[str]:

@@ -99,7 +99,7 @@ def test_a_start_asks_for_ten_things(pods, proxy, ref):
 def test_a_start_that_was_prepared_goes_on_from_there(pods, proxy, ref):
     """It asks once more whether it was stopped, and does nothing twice."""
     runtime = pods.runtime(access=proxy.access)
-    last = {"POST services": 1, "POST deployments": 1}
+    last = {"POST deployments": 1}
     runtime.prepare(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
     assert asked(proxy) == {what: count for what, count in (START | SURROUNDINGS).items() if what not in last}
     runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))

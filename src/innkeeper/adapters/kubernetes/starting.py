@@ -1,7 +1,7 @@
 """Starts an activation: what its pod needs, then its workload and Service. Called by runtime.py.
 
 Order: namespace (made, never applied), then stop mark and other generations are read, then what the pod needs, gate
-included, all at once; then the workload and its Service. ``prepare`` ends before the workload. ``start`` goes on from
+included, all at once; then the workload and its Service. ``prepare`` makes all but the workload. ``start`` goes on from
 there when this process has just made all of it anew, and from the front otherwise: what it may leave out then is what
 a start that was paused in between would have behind it, too, and after a stop the gate admits no pod of either.
 """
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,22 +58,27 @@ class Starter:
         self._pool.shutdown(cancel_futures=True)
 
     def prepare(self, spec: ActivationSpec) -> None:
-        """All but the workload and its Service, which nothing runs without."""
-        if self._make_ready(spec) is None:
-            self._prepared.add(spec.ref)
+        """All but the workload, without which nothing runs. Its Service too: that takes the longest of all to make."""
+        found, (service,) = self._make_ready(spec, objects.make_service(spec.ref, spec.app, cluster=self._cluster))
+        if found is None:
+            self._prepared.add(spec.ref, objects.service_address(service, spec.app))
 
     def start(self, spec: ActivationSpec) -> Address | None:
         """All of it, or what ``prepare`` left; the Service's address."""
         ref, app = spec.ref, spec.app
         prepared = self._prepared.take(ref)
-        found = None if prepared else self._make_ready(spec)
-        write = self._api.ensure if found is None else self._api.apply
-        service = objects.make_service(ref, app, cluster=self._cluster)
-        # It may have been stopped since it was prepared: that is harmless, but to be said.
-        refusing = [partial(self._refuse_stopped, ref)] if prepared else []
-        *_, succession, served = self._at_once([*refusing, partial(self._run, spec, found), partial(write, service)])
+        if prepared is not None:
+            # It may have been stopped since: that is harmless, but to be said.
+            _, succession = self._at_once([partial(self._refuse_stopped, ref), partial(self._run, spec, None)])
+            address = prepared.service
+        else:
+            found, _ = self._make_ready(spec)
+            write = self._api.ensure if found is None else self._api.apply
+            service = objects.make_service(ref, app, cluster=self._cluster)
+            succession, served = self._at_once([partial(self._run, spec, found), partial(write, service)])
+            address = objects.service_address(served, app)
         self._fresh.clear(ref, succession)
-        return objects.service_address(served, app)
+        return address
 
     def _run(self, spec: ActivationSpec, found: Succession | None) -> Succession:
         """Write the workload: a new one, or as what was found wants it. Whoever was faster is not disturbed."""
@@ -89,8 +95,11 @@ class Starter:
         self._api.apply(make(after=found.after))
         return found
 
-    def _make_ready(self, spec: ActivationSpec) -> Succession | None:
-        """What its pod needs. None: all of it is new; otherwise what the workload that may be there is to say."""
+    def _make_ready(self, spec: ActivationSpec, *more: Manifest) -> tuple[Succession | None, list[Manifest]]:
+        """What its pod needs, and ``more``, which comes back as written.
+
+        None: all of it is new; otherwise what the workload that may be there is to say.
+        """
         ref, app = spec.ref, spec.app
         if not app.image:
             raise PermanentError(
@@ -120,12 +129,13 @@ class Starter:
                 objects.make_limit_range(ref, app, cluster=self._cluster),
             )
             quota = objects.make_quota(ref, app, cluster=self._cluster)
-            self._at_once([partial(gate.open_gate, self._api, quota, ref), *(partial(write, each) for each in before)])
+            writes = [partial(write, each) for each in (*before, *more)]
+            _, *written = self._at_once([partial(gate.open_gate, self._api, quota, ref), *writes])
         except StaleGenerationError:
             if made:
                 delete(self._api, namespace)
             raise
-        return succession
+        return succession, written[len(before) :]
 
     def _make_namespace(self, ref: ActivationRef) -> tuple[Manifest, bool]:
         """The namespace, and whether it was made just now. Never applied: one that was deleted must not come back."""
@@ -186,23 +196,32 @@ class Starter:
         return [done.result() for done in begun]
 
 
+@dataclass(frozen=True, slots=True)
+class _HeadStart:
+    """What a start may go on from until then (``_boot_time``), and its Service's address."""
+
+    service: Address | None
+    until: float
+
+
 class _Prepared:
     """Activations of which this process has made everything new that comes before the workload, a moment ago."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._until: dict[ActivationRef, float] = {}
+        self._known: dict[ActivationRef, _HeadStart] = {}
 
-    def add(self, ref: ActivationRef) -> None:
+    def add(self, ref: ActivationRef, service: Address | None) -> None:
         now = _boot_time()
         with self._lock:
-            self._until = {one: until for one, until in self._until.items() if until > now}
-            self._until[ref] = now + _GOES_ON
+            self._known = {one: known for one, known in self._known.items() if known.until > now}
+            self._known[ref] = _HeadStart(service, now + _GOES_ON)
 
-    def take(self, ref: ActivationRef) -> bool:
+    def take(self, ref: ActivationRef) -> _HeadStart | None:
         """Once: whoever comes again looks at what is there."""
         with self._lock:
-            return self._until.pop(ref, 0.0) > _boot_time()
+            known = self._known.pop(ref, None)
+        return known if known is not None and known.until > _boot_time() else None
 
 
 def _boot_time() -> float:
