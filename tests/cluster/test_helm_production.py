@@ -1,4 +1,4 @@
-"""The chart as production has it: databases outside, reached by verified TLS only, an issuer and a relay outside."""
+"""The chart as production has it: databases and issuer outside, reached by verified TLS only, and a relay outside."""
 
 import json
 from collections.abc import Iterator
@@ -8,16 +8,21 @@ import pytest
 
 from support.cluster import TestCluster
 from support.helm import merge
-from support.installed import RELEASE, Installation, installation
+from support.installed import RELEASE, Answer, Installation, installation
+from support.pods import PATIENCE
 from support.production import DOMAIN, ISSUER, Outside, certificates
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)
 class Production:
+    """``untrusted``: what a sign-in was answered before the issuer's authority was named."""
+
     product: Installation
     outside: Outside
+    untrusted: Answer
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +30,17 @@ def production(cluster: TestCluster) -> Iterator[Production]:
     with installation(cluster, suffix="production", domain=DOMAIN) as product:
         outside = Outside(product, product.sandbox.namespace("outside", restricted=True))
         outside.start()
-        product.install(outside.values())
+        product.install({**outside.values(), "trustedCA": {}})
         product.await_ready()
-        yield Production(product, outside)
+        untrusted = sign_in(product)
+        product.upgrade(outside.values())
+        product.await_ready()
+        yield Production(product, outside, untrusted)
 
 
-def test_hub_and_api_answer_at_the_domain(production: Production):
-    product = production.product
-    hub = product.ask(f"hub.{DOMAIN}")
-    assert (hub.status, "Sign in" in hub.text) == (200, True), hub.text
-    # It has asked the issuer by the back channel, and sends people to where browsers reach it.
-    sent = product.ask(
+def sign_in(product: Installation) -> Answer:
+    """As far as the hub takes it: to ask the issuer by the back channel, and to send people to it."""
+    return product.ask(
         f"hub.{DOMAIN}",
         "/auth/sign-in",
         method="POST",
@@ -43,10 +48,27 @@ def test_hub_and_api_answer_at_the_domain(production: Production):
         Content_Type="application/x-www-form-urlencoded",
         Origin=f"https://hub.{DOMAIN}",
     )
-    assert (sent.status, sent.headers["Location"].startswith(f"{ISSUER}/")) == (303, True), sent.text
+
+
+def test_hub_and_api_answer_at_the_domain(production: Production):
+    product = production.product
+    hub = product.ask(f"hub.{DOMAIN}")
+    assert (hub.status, "Sign in" in hub.text) == (200, True), hub.text
+    # It has asked the issuer by the back channel, and sends people to where browsers reach it.
+    # A hub that does not trust it yet may have been on its way out.
+    eventually(lambda: sign_in(product).status == 303, timeout=PATIENCE, describe=lambda: sign_in(product).text)
+    sent = sign_in(product)
+    assert sent.headers["Location"].startswith(f"{ISSUER}/")
     assert f"redirect_uri=https%3A%2F%2Fhub.{DOMAIN}%2F" in sent.headers["Location"]
     assert product.ask(f"admin.{DOMAIN}", "/readyz").json()["status"] == "ok"
     assert product.ask("hub.localhost").status == 404
+
+
+def test_an_issuer_whose_authority_is_not_named_is_not_trusted(production: Production):
+    """The control of the one above: the same issuer, without `trustedCA`."""
+    said = production.untrusted
+    assert (said.status, "shows a certificate that is not trusted" in said.text) == (503, True), said.text
+    assert ISSUER in said.text
 
 
 def test_a_server_that_is_not_verified_is_not_spoken_to(production: Production):

@@ -1,6 +1,7 @@
-"""What an installation in production finds: PostgreSQL servers that speak TLS, an issuer, a relay. For tests/cluster.
+"""What an installation in production finds: PostgreSQL servers and an issuer with TLS, a relay. For tests/cluster.
 
-All of it runs in a namespace that is not the release's; the release is told by Secrets, as the chart's README says.
+Their certificates are of a private authority. All of it runs in a namespace that is not the release's; the release is
+told by Secrets, as the chart's README says.
 """
 
 import json
@@ -41,7 +42,7 @@ class Outside:
 
     def start(self) -> None:
         """Everything, and the Secrets in the release's namespace."""
-        authority, certificate, key = certificates(self.address("state"), self.address("pool"))
+        authority, certificate, key = certificates(*map(self.address, ("state", "pool", "issuer")))
         self.secret(self.namespace, "tls", {"certificate": certificate, "key": key})
         objects = [one for name in ("state", "pool") for one in self.server(name)]
         issuer = {
@@ -50,8 +51,9 @@ class Outside:
             "INN_OIDC_CLIENT_SECRET": CLIENT_SECRET,
             "INN_HUB_URL": f"https://hub.{DOMAIN}",
         }
-        objects += self.pod("issuer", [container("issuer", issuer)], port=8000)
-        objects += self.pod("relay", [container("outbox", {})], port=2525)
+        serves = [listening(container("issuer", issuer), 8000), front("https", 8443, 8000)]
+        objects += self.pod("issuer", serves, port=8443)
+        objects += self.pod("relay", [listening(container("outbox", {}), 2525)], port=2525)
         listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         self.product.cluster.kubectl("apply", "--namespace", self.namespace, "--filename=-", input=listed)
         pods = ("wait", "pod", "--all", "--for=condition=Ready", f"--timeout={PATIENCE:.0f}s")
@@ -76,6 +78,7 @@ class Outside:
         self.secret(home, "the-pool", {"dsn": pool, "root.pem": authority})
         self.secret(home, "the-keys", {"keys": "0123abcd " + "A" * 43 + "=\n"})
         self.secret(home, "the-client", {"clientSecret": CLIENT_SECRET})
+        self.secret(home, "the-trust", {"root.pem": authority})
         self.secret(home, "the-relay", {"url": f"smtp://{self.address('relay')}:2525"})
 
     def values(self) -> Object:
@@ -88,8 +91,9 @@ class Outside:
             "oidc": {
                 "issuer": ISSUER,
                 "existingSecret": "the-client",
-                "backChannel": f"http://{self.address('issuer')}:8000",
+                "backChannel": f"https://{self.address('issuer')}:8443",
             },
+            "trustedCA": {"existingSecret": "the-trust", "key": "root.pem"},
             "mail": {"existingSecret": "the-relay", "operator": f"operator@{DOMAIN}"},
             "instances": [
                 {
@@ -113,13 +117,9 @@ class Outside:
             "postgres",
             {"INN_POSTGRES_PASSWORD": PASSWORD, "INN_POSTGRES_PORT": "5433", "INN_LISTEN_HOST": "127.0.0.1"},
         )
-        front = container("tls", {})
-        front["command"] = ["python3", "-c", FRONT.read_text()]
-        front["args"] = ["5432", "5433", "/tls/certificate", "/tls/key"]
-        front["volumeMounts"].append({"name": "tls", "mountPath": "/tls", "readOnly": True})
         looks = "import socket; socket.create_connection(('127.0.0.1', 5433)).close()"
         postgres["readinessProbe"] = {"exec": {"command": ["python3", "-c", looks]}, "periodSeconds": 2}
-        return self.pod(name, [postgres, front], port=5432)
+        return self.pod(name, [postgres, front("postgresql", 5432, 5433)], port=5432)
 
     def pod(self, name: str, containers: list[Object], *, port: int) -> list[Object]:
         """It and its Service."""
@@ -158,6 +158,20 @@ def container(serves: str, env: dict[str, str]) -> Object:
         "securityContext": RESTRICTED,
         "volumeMounts": [{"name": "work", "mountPath": "/var/lib/innkeeper"}, {"name": "tmp", "mountPath": "/tmp"}],
     }
+
+
+def front(protocol: str, port: int, inner: int) -> Object:
+    """TLS for the container beside it."""
+    made = container("tls", {})
+    made["command"] = ["python3", "-c", FRONT.read_text()]
+    made["args"] = [protocol, str(port), str(inner), "/tls/certificate", "/tls/key"]
+    made["volumeMounts"].append({"name": "tls", "mountPath": "/tls", "readOnly": True})
+    return listening(made, port)
+
+
+def listening(container: Object, port: int) -> Object:
+    """It is ready only once it listens."""
+    return container | {"startupProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": 120}}
 
 
 def certificates(*names: str) -> tuple[str, str, str]:
