@@ -28,8 +28,6 @@ def test_a_port_in_use_is_named_before_anything_starts(new: Dev) -> None:
 
 
 def test_data_of_a_newer_version_are_refused(dev: Dev) -> None:
-    dev.start()
-    dev.stop()
     (dev.data / "VERSION").write_text("innkeeper data 99\n")
     for words in (["--port", "0"], ["--port", "0", "--detach"], ["stop"], ["reset", "--yes"]):
         refused = dev.run(*words)

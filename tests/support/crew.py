@@ -44,14 +44,15 @@ class Crew:
         self.faulty = wrap(self.house, self.faults)
 
     def round(self) -> None:
-        """All ticks once; a dead worker's successor goes on in the next round."""
+        """All ticks once; a dead worker's successor goes on with the next: they are timers, none waits for others."""
         self.faults.another_worker()
-        try:
-            for tick in self.ticks:
-                self.faults.context = tick
+        for tick in self.ticks:
+            self.faults.context = tick
+            try:
                 self._survive(tick)
-        except Died:
-            self.bury()
+            except Died:
+                self.bury()
+                self.faults.another_worker()
         self.hurry()
 
     def until(self, condition: Callable[[], object], *, timeout: float = PATIENCE) -> None:

@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -27,6 +29,23 @@ CLIENT_ID = "innkeeper-hub"
 CLIENT_SECRET = "only-for-tests"
 
 Claims = dict[str, Any]
+
+
+_ROUND = 8
+"""More than the issuers of one test and their rotations: each has a key that no other one has."""
+
+
+@cache
+def _key(number: int) -> RSAKey:
+    return RSAKey.generate_key(2048, auto_kid=True)
+
+
+_numbers = cycle(range(_ROUND))
+
+
+def _another_key() -> RSAKey:
+    """Made once a process and used again in turn: to make one takes as long as all else in a small test."""
+    return _key(next(_numbers))
 
 
 def unpadded(data: bytes) -> str:
@@ -67,7 +86,7 @@ class Issuer:
 
     seen: list[str] = field(default_factory=list)
     codes: dict[str, Grant] = field(default_factory=dict)
-    key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, auto_kid=True))
+    key: RSAKey = field(default_factory=_another_key)
 
     def __post_init__(self) -> None:
         for name, email in (("alice", "alice@acme.example"), ("bob", "bob@globex.example")):
@@ -82,7 +101,7 @@ class Issuer:
         }
 
     def rotate(self) -> None:
-        self.key = RSAKey.generate_key(2048, auto_kid=True)
+        self.key = _another_key()
 
     # --- what it answers ---
 
