@@ -3,6 +3,7 @@
 One connection for all threads is plenty (psycopg lets them take turns), and shows a tenant that keeps its limit.
 """
 
+import select
 import threading
 from dataclasses import dataclass
 from datetime import datetime
@@ -81,11 +82,24 @@ class Database:
         # Never a second try: a statement whose answer was lost may have counted already.
         try:
             with self._lock:
-                if self._connection.closed:
+                if not self._stands():
                     self._connection = self._connect()
                 return self._connection.execute(statement.encode(), values).fetchall()
         except psycopg.OperationalError as error:
             raise UnavailableError(str(error).splitlines()[0]) from error
+
+    def _stands(self) -> bool:
+        """Whether the connection can be used. What a server says unasked is, nearly always, that it ended it."""
+        if self._connection.closed:
+            return False
+        poll = select.poll()
+        poll.register(self._connection.fileno(), select.POLLIN)
+        if poll.poll(0):
+            try:
+                self._connection.execute("select 1")
+            except psycopg.OperationalError:
+                return False
+        return True
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         return psycopg.connect(self._url, autocommit=True, connect_timeout=10, application_name="sample")
