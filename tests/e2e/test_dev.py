@@ -41,6 +41,9 @@ def test_every_address_answers(running: Dev) -> None:
     assert running.serves()
     assert running.api("GET", "/v1/instances").json()["items"][0]["name"] == "pool-1"
     assert running.api("GET", "/v1/apps").json()["items"][0]["name"] == "sample"
+    for host in ("hub.localhost", "mail.localhost"):  # as whoever watches a site asks
+        head = running.send("HEAD", host, "/")
+        assert (head.status, head.body) == (200, "")
 
 
 def test_nobody_else_can_read_the_data(running: Dev) -> None:

@@ -25,6 +25,7 @@ from innkeeper.adapters.postgres import PostgresServers
 from innkeeper.admin import metrics
 from innkeeper.admin.app import create_admin
 from innkeeper.admin.services import AdminServices
+from innkeeper.bootstrap.head import Head
 from innkeeper.bootstrap.host_router import HostRouter
 from innkeeper.bootstrap.house import local_house, local_state, opened_state
 from innkeeper.bootstrap.local import ADMIN, HUB, MAIL, Local
@@ -153,7 +154,7 @@ def serve(
 ) -> None:
     """Serve on these sockets until SIGTERM or SIGINT. Only a gateway reaches them: what it says of clients is true."""
     config = uvicorn.Config(
-        app,
+        Head(app),
         log_config=None,
         access_log=False,
         proxy_headers=True,
