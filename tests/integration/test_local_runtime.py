@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from innkeeper.adapters.local import endings, output, records, spawn
-from innkeeper.adapters.local.records import Record
+from innkeeper.adapters.local.records import Ending, How, Record
 from innkeeper.adapters.local.runtime import LocalRuntime
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.observed import Life
@@ -164,6 +164,24 @@ def test_whose_end_was_not_seen_yet_is_left_to_whoever_asks(runtime: LocalRuntim
     eventually(lambda: zombie(record.pid or 0))
     spawn.reap_forgotten()
     assert "code 5" in runtime.observe(REF).message
+
+
+def test_an_end_that_is_written_down_in_the_middle_of_a_removal_is_removed_too(
+    runtime: LocalRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Another worker read the record before, and saw that it had ended."""
+    runtime.start(spec(REF, program(tmp_path, "pass")))
+    exited(runtime)
+    record, release = runtime._records.read(REF), runtime._addresses.release
+    assert record is not None
+
+    def meanwhile(ref: ActivationRef, port: int | None) -> None:
+        runtime._records.write_ending(ref, Ending(record.identity, How.ITSELF, 0))
+        release(ref, port)
+
+    monkeypatch.setattr(runtime._addresses, "release", meanwhile)
+    assert runtime.remove(REF)
+    assert not runtime._records.folder(REF).exists()
 
 
 def test_a_frozen_worker_holds_up_its_workspace_only(

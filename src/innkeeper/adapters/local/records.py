@@ -23,6 +23,9 @@ from innkeeper.model import disk
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import ActivationRef, Address
 
+RECORD = "record.json"
+"""The last file of an activation to go: who has it can finish what a dead worker began to remove."""
+
 _LOCK_WAIT = 2.0
 """Seconds. A lock is held for the few milliseconds of a spawn; longer means its holder is frozen."""
 
@@ -134,11 +137,11 @@ class Records:
         return [ActivationRef(name, generation) for name in workspaces for generation in self.generations(name)]
 
     def read(self, ref: ActivationRef) -> Record | None:
-        data = _read(self._file(ref, "record.json"))
+        data = _read(self._file(ref, RECORD))
         return Record(**data) if data else None
 
     def write(self, ref: ActivationRef, record: Record, *, durable: bool = False) -> None:
-        _replace(self._file(ref, "record.json"), record, durable=durable)
+        _replace(self._file(ref, RECORD), record, durable=durable)
 
     def ending(self, ref: ActivationRef, record: Record) -> Ending | None:
         """How the recorded process ended; endings of earlier processes of the same activation do not count."""

@@ -7,6 +7,7 @@ Order in ``start``, all under the workspace's lock: stop mark, older generation 
 process written down, gate opened. Death in between leaves a port without a process or a process that ends by itself.
 """
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import psutil
 
 from innkeeper.adapters.local import command, endings, output, processes, spawn
 from innkeeper.adapters.local.addresses import PORTS, Addresses
-from innkeeper.adapters.local.records import Ending, How, Record, Records
+from innkeeper.adapters.local.records import RECORD, Ending, How, Record, Records
 from innkeeper.model import disk
 from innkeeper.model.app import render_env
 from innkeeper.model.errors import StaleGenerationError, TemporaryError
@@ -244,17 +245,34 @@ class LocalRuntime:
         folder = self._records.folder(ref)
         if not folder.exists():
             return
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "record.json":
-                path.unlink()
+        _empty(folder)
         self._addresses.release(ref, record.port if record is not None else None)
-        (folder / "record.json").unlink(missing_ok=True)
-        folder.rmdir()
+        (folder / RECORD).unlink(missing_ok=True)
+        while not _gone(folder):  # another worker, which had read the record, wrote down just now how it ended
+            _empty(folder)
 
     def _output(self, ref: ActivationRef) -> Path:
         return self._records.folder(ref) / "output.log"
+
+
+def _empty(folder: Path) -> None:
+    """All but the record."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != RECORD:
+            path.unlink(missing_ok=True)
+
+
+def _gone(folder: Path) -> bool:
+    """Take away the folder, if nothing is in it."""
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
 
 
 def _lives(record: Record) -> bool:
