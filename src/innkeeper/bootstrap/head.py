@@ -20,7 +20,9 @@ class Head:
             await self._app(scope, receive, send)
             return
         begun = asyncio.Event()
-        asked: dict[str, Any] = {**scope, "method": "GET"}
+        # Up to 2.3 an application hears of a client that left by what it receives, which ``received`` sees to.
+        version = {**scope.get("asgi", {}), "spec_version": "2.3"}
+        asked: dict[str, Any] = {**scope, "method": "GET", "asgi": version}
 
         async def received() -> Message:
             """The request; and once the headers are sent, that the client has left."""

@@ -26,7 +26,7 @@ def create(
     """A new token; it is shown now and never again."""
     if bootstrap:
         if name is not None or scope:
-            raise InvalidInput("the first token may everything and is called bootstrap: leave NAME and --scope out")
+            raise InvalidInput("the first token may do everything and is called bootstrap: leave NAME and --scope out")
         from innkeeper.bootstrap.first_token import first_token
 
         made: Json = first_token(inn.data, expires_in=expires_in)

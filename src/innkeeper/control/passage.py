@@ -21,8 +21,8 @@ PATIENCE = timedelta(seconds=20)
 """Real time that a passage waits for gateways that do not answer; what they would have said stays unknown then."""
 
 STUCK = timedelta(minutes=5)
-"""Real time that a passage waits for workspaces on their way: longer than what is alive takes. What waits for a gateway
-that died, or for a person, goes on while time passes."""
+"""Real time that a passage waits for workspaces that fell due or are on their way: longer than what is alive takes.
+What waits for a gateway that died, or for a person, goes on while time passes."""
 
 TEARDOWN = timedelta(minutes=2)
 """How long a passage waits for an activation that has ended to be gone; a namespace takes ten seconds to vanish. What
