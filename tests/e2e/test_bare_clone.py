@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
+from support import process_table
 from support.ports import free_port
 from support.waiting import eventually
 
@@ -74,10 +74,9 @@ class Clone:
     def processes(self) -> list[str]:
         """Whatever still runs from this clone."""
         found: list[str] = []
-        for process in psutil.process_iter(["cmdline", "cwd"]):
-            words = [*(process.info["cmdline"] or []), process.info["cwd"] or ""]
-            if any(str(self.path) in word for word in words):
-                found.append(f"{process.pid} {' '.join(words)}")
+        for process in process_table.running_for(str(self.path)):
+            with process_table.while_it_runs():
+                found.append(f"{process.pid} {' '.join(process.cmdline())} in {process.cwd()}")
         return found
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from support import process_table
 from support.shared import made_once
 from support.waiting import PATIENCE, eventually
 
@@ -192,7 +193,7 @@ class Dev:
 
     def processes(self) -> list[psutil.Process]:
         """Everything of this data directory that runs: by command line, working directory or open output file."""
-        return [process for process in psutil.process_iter() if self._is_ours(process)]
+        return process_table.running_for(str(self.told))
 
     def described(self) -> list[str]:
         found: list[str] = []
@@ -205,13 +206,16 @@ class Dev:
 
     def members(self) -> dict[str, list[psutil.Process]]:
         """What runs of each. A process that a member has just forked looks like the member itself, and is none."""
-        words: dict[int, str] = {}
-        parents: dict[int, int] = {}
+        words: dict[psutil.Process, str] = {}
+        parents: dict[psutil.Process, int] = {}
         for process in self.processes():
-            with suppress(psutil.Error):
-                parents[process.pid], words[process.pid] = process.ppid(), f"{' '.join(process.cmdline())} "
-        found = {name: {pid for pid, line in words.items() if mark in line} for name, mark in CHILDREN.items()}
-        return {name: [psutil.Process(pid) for pid in pids if parents[pid] not in pids] for name, pids in found.items()}
+            with process_table.while_it_runs():
+                parents[process], words[process] = process.ppid(), f"{' '.join(process.cmdline())} "
+        found = {name: [one for one, line in words.items() if mark in line] for name, mark in CHILDREN.items()}
+        return {
+            name: [one for one in all_ if parents[one] not in {each.pid for each in all_}]
+            for name, all_ in found.items()
+        }
 
     def child(self, name: str) -> psutil.Process:
         """The one process of that member; fails if there are two."""
@@ -232,7 +236,7 @@ class Dev:
     def kill_supervisor(self) -> None:
         process = psutil.Process(self.supervisor())
         process.kill()
-        eventually(lambda: not self._is_ours(process))
+        eventually(lambda: not process_table.runs_for(process, str(self.told)))
 
     def own_python(self) -> dict[str, int]:
         """Resident bytes of the product's own Python processes: not the issuer, not workspaces."""
@@ -247,16 +251,6 @@ class Dev:
             except psutil.NoSuchProcess:
                 continue
         self.nothing_runs()
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        mark = str(self.told)
-        try:
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            # PostgreSQL's own children name their server in neither, but work in its directory.
-            return any(mark in word for word in (*process.cmdline(), process.cwd()))
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return False
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ import pytest
 
 from innkeeper.adapters.local.data_directory import DataDirectory, Lock
 from innkeeper.bootstrap.local import STATE_DATABASE, Local
+from support import process_table
 from support.dev import copied
 from support.gateway import BROWSER, Reply
 from support.kept import kept
@@ -95,20 +96,19 @@ class Stack:
 
     def processes(self) -> list[psutil.Process]:
         """Whatever runs for this data directory: the supervisor first, the others found in the process table alone."""
-        found = [psutil.Process(pid) for pid in [self.supervisor] if pid]
-        mark = str(self.data)
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-                    words = [*process.cmdline(), process.cwd()]
-                    if any(mark in word for word in words) and _GUARD not in words and process not in found:
-                        found.append(process)
+        found: list[psutil.Process] = []
+        with process_table.while_it_runs():
+            found += [psutil.Process(pid) for pid in [self.supervisor] if pid]
+        for process in process_table.running_for(str(self.data)):
+            with process_table.while_it_runs():
+                if process.pid != os.getpid() and _GUARD not in process.cmdline() and process not in found:
+                    found.append(process)
         return found
 
     def shown(self, processes: Sequence[psutil.Process]) -> list[str]:
         lines: list[str] = []
         for process in processes:
-            with contextlib.suppress(psutil.Error):
+            with process_table.while_it_runs():
                 lines.append(f"{process.pid} {' '.join(process.cmdline())} in {process.cwd()}")
         return lines
 
@@ -318,8 +318,8 @@ class Stack:
         """The workspace's processes, by where they run."""
         home = f"{self.data}/workspaces/workspaces/{self.workspace(slug)['id']}/"
         found: list[int] = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
+        for process in process_table.everyone():
+            with process_table.while_it_runs():
                 if process.cwd().startswith(home) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process.pid)
         return found
