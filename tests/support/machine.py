@@ -7,6 +7,7 @@ claims and only goes on after its lease has run out.
 import hashlib
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -213,7 +214,8 @@ class Machine(RuleBasedStateMachine):
             found = rows.by_slug(session, slug)
         for process in self.stage.site.look().processes:
             if found is not None and process.workspace_id == found.id:
-                psutil.Process(process.pid).kill()
+                with suppress(psutil.NoSuchProcess):  # killed once already, it may have needed until now to end
+                    psutil.Process(process.pid).kill()
 
     # --- what must hold ----------------------------------------------------------------------------------------------
 
