@@ -14,6 +14,7 @@ from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.adapters.postgres import PostgresServer, PostgresServers, hardening
 from innkeeper.model.errors import PermanentError, StaleFenceError, TemporaryError
 from innkeeper.model.workspace import Instance, TenantDatabase
+from support.ports import free_port
 from support.tenants import Login, new_database
 from support.waiting import eventually
 
@@ -32,7 +33,9 @@ def test_after_a_restart_the_next_act_succeeds(own_server: EmbeddedPostgres):
 
 def test_a_login_is_on_disk_once_it_is_settled_and_missed_when_a_crash_took_it(tmp_path: Path):
     # Nothing reaches the disk that nobody waits for.
-    own = EmbeddedPostgres(tmp_path / "own", end_with_parent=True, settings={"wal_writer_delay": "10s"})
+    own = EmbeddedPostgres(
+        tmp_path / "own", port=free_port(), end_with_parent=True, settings={"wal_writer_delay": "10s"}
+    )
     database = new_database()
 
     def crash() -> None:
@@ -56,7 +59,9 @@ def test_a_login_is_on_disk_once_it_is_settled_and_missed_when_a_crash_took_it(t
 
 def test_what_a_crash_took_of_a_new_database_is_mended_by_its_first_login(tmp_path: Path):
     # Nothing reaches the disk that nobody waits for: CREATE DATABASE is waited for, what comes after it is not.
-    own = EmbeddedPostgres(tmp_path / "own", end_with_parent=True, settings={"wal_writer_delay": "10s"})
+    own = EmbeddedPostgres(
+        tmp_path / "own", port=free_port(), end_with_parent=True, settings={"wal_writer_delay": "10s"}
+    )
     database, strange = new_database(), new_database()
     login, stranger = Login(database), Login(strange)
     with own, closing(PostgresServer(own.dsn())) as server:
@@ -85,7 +90,7 @@ def test_what_a_crash_took_of_a_new_database_is_mended_by_its_first_login(tmp_pa
 def test_a_login_that_a_crash_took_of_a_first_start_is_missed_though_its_fence_is_on_disk(tmp_path: Path):
     # One fence for both acts, as a first start has it: CREATE DATABASE takes it to the disk, and the login is lost.
     quiet = {"wal_writer_delay": "10s", "autovacuum": "off"}
-    own = EmbeddedPostgres(tmp_path / "own", end_with_parent=True, settings=quiet)
+    own = EmbeddedPostgres(tmp_path / "own", port=free_port(), end_with_parent=True, settings=quiet)
     with own, closing(PostgresServer(own.dsn())) as server:
 
         def lost() -> TenantDatabase | None:

@@ -24,6 +24,7 @@ import pytest
 from psycopg import sql
 
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
+from support.ports import free_port
 from support.shared import made_once
 
 
@@ -143,7 +144,7 @@ def fresh_database(pg_databases: Databases) -> Iterator[FreshDatabase]:
 
 @pytest.fixture
 def own_server(new_server: Path, tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    """For tests that kill or restart it, or look into its log."""
+    """For tests that kill or restart it, or look into its log. At a port that nobody takes while it is away."""
     settings = {"log_statement": "all", "log_min_duration_statement": "0", "log_min_error_statement": "error"}
-    with quick_server(new_server, tmp_path / "own", settings=settings) as own:
+    with quick_server(new_server, tmp_path / "own", settings=settings, port=free_port()) as own:
         yield own
