@@ -186,6 +186,7 @@ def sign_up(page: Page, stage: Stage) -> None:
     page.get_by_label("Organisation").fill("Acme")
     page.get_by_label("Slug").fill("acme")
     page.get_by_role("button", name="Create the workspace").click()
+    expect(page.get_by_role("heading", name="Setting up acme")).to_be_visible()
     awake(stage, "acme")
     page.wait_for_url(re.compile(r"http://acme\.apps\."))
     page.goto(stage.url)

@@ -244,7 +244,7 @@ def test_a_passage_goes_on_in_another_process_after_its_worker_died(stage: Stage
 def test_what_a_silent_gateway_might_have_seen_keeps_it_awake(stage: Stage, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(passage, "PATIENCE", timedelta(seconds=0.2))
     stage.awake()
-    stage.gateway.silent.set()
+    stage.gateway.silence()
     stage.pass_time(timedelta(hours=49))
     assert stage.state == "active"
     stage.gateway.silent.clear()

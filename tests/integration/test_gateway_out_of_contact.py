@@ -4,7 +4,7 @@ Little servers play the pod (127.0.0.1), its Service (127.0.0.2) and the strange
 """
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import psutil
@@ -62,9 +62,12 @@ def held(front: Gateway, site: Site) -> Held:
 def frozen(server: EmbeddedPostgres) -> Generator[None]:
     """It says nothing any more, not even that it is not there."""
     assert server.pid is not None
-    every = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    postmaster = psutil.Process(server.pid)
+    postmaster.suspend()  # first: from here on there are no new ones
+    every = [postmaster, *postmaster.children(recursive=True)]
     for process in every:
-        process.suspend()
+        with suppress(psutil.NoSuchProcess):  # it was about to end
+            process.suspend()
     try:
         yield
     finally:

@@ -88,12 +88,11 @@ def test_two_hundred_at_once_are_one_wake_and_two_hundred_answers(front: Gateway
     wait_until_asked(front, site)
     # While they wait it is asked for again about every second: whoever took it may have died.
     eventually(lambda: asked(front, site) >= 2)
-    seconds = float(
-        front.one(
-            "SELECT extract(epoch FROM max(real_at) - min(real_at)) FROM wake_requests WHERE workspace_id = 'shop'"
-        )
+    ((times, seconds),) = front.rows(
+        "SELECT count(*), extract(epoch FROM max(real_at) - min(real_at))::float8 FROM wake_requests"
+        " WHERE workspace_id = 'shop'"
     )
-    assert asked(front, site) <= seconds / 0.9 + 1.5
+    assert times <= seconds / 0.9 + 1.5
     app = front.app("shop")
     front.publish(site, app)
     answers = [reply.result(timeout=PATIENCE) for reply in replies]

@@ -84,7 +84,7 @@ def street(stage: Stage) -> Stage:
             stage.pass_time(timedelta(days=61))
             assert h.state_of(stage.house, slug) == "purged"
     stage.crew.until(stage.at_rest)
-    stage.gateway.silent.set()
+    stage.gateway.silence()
     return stage
 
 

@@ -48,7 +48,7 @@ def said(house: House, operation_id: str) -> list[tuple[str, str]]:
 def test_a_dead_gateway_delays_a_passage_and_does_not_stop_it(house, gateway, customer):
     created = h.create(house, "acme", customer)
     h.drive(house, until=lambda: h.operation(house, created.id).state == "done")
-    gateway.silent.set()
+    gateway.silence()
     h.ask(house, "acme", Request.DEACTIVATE)  # nobody will acknowledge its withdrawal
     asked = begin(house, timedelta(hours=1))
     for _ in range(3):

@@ -194,7 +194,7 @@ def test_who_is_stopped_while_it_holds_the_runtimes_lock_delays_one_workspace_un
     stage: Stage, workers: Workers
 ):
     workers.start()
-    stage.gateway.silent.set()
+    stage.gateway.silence()
     h.create(stage.house, "acme", stage.customer, app="tiny")
     reach(stage, "acme", "active")
     h.ask(stage.house, "acme", Request.DEACTIVATE)
@@ -210,7 +210,7 @@ def test_who_is_stopped_while_it_holds_the_runtimes_lock_delays_one_workspace_un
 
 
 def test_a_worker_asked_to_end_gives_its_claims_back(stage: Stage, workers: Workers):
-    stage.gateway.silent.set()  # the sleep waits for an acknowledgement, so the claim is held
+    stage.gateway.silence()  # the sleep waits for an acknowledgement, so the claim is held
     worker = workers.start()
     h.create(stage.house, "acme", stage.customer, app="tiny")
     reach(stage, "acme", "active")

@@ -48,6 +48,11 @@ def _another_key() -> RSAKey:
     return _key(next(_numbers))
 
 
+def _foreign_key() -> RSAKey:
+    """No issuer's; made once, too: whoever waits for a token gives up after seconds."""
+    return _key(_ROUND)
+
+
 def unpadded(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -176,9 +181,9 @@ class Issuer:
             secret = OctKey.import_key(CLIENT_SECRET.ljust(32, "."))
             return jwt.encode({"alg": "HS256", "kid": kid}, claims, secret, algorithms=["HS256"])
         if self.signing == "foreign key":
-            return jwt.encode(header, claims, RSAKey.generate_key(2048))
+            return jwt.encode(header, claims, _foreign_key())
         if self.signing == "foreign key, unknown id":
-            other = RSAKey.generate_key(2048, auto_kid=True)
+            other = _foreign_key()
             return jwt.encode({**header, "kid": str(other.kid)}, claims, other)
         if self.signing == "key in the header":
             small = ECKey.generate_key("P-256")  # joserfc refuses headers as large as an RSA key
