@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.dev import Dev
+from support.dev import Dev, with_ports
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -22,7 +22,7 @@ def bare(tmp_path: Path) -> Iterator[Dev]:
     reachable = Path(tempfile.mkdtemp(prefix="innkeeper-"))
     reachable.chmod(0o755)
     (tmp_path / "bin").mkdir()
-    made = Dev(reachable / "data", path=str(tmp_path / "bin"))
+    made = Dev(with_ports(reachable / "data"), path=str(tmp_path / "bin"))
     yield made
     made.clean_up()
     shutil.rmtree(reachable)

@@ -21,7 +21,9 @@ from typing import Any
 import psutil
 import pytest
 
+from innkeeper.adapters.local.data_directory import LAYOUT
 from support import process_table
+from support.ports import free_port
 from support.shared import made_once
 from support.waiting import PATIENCE, eventually
 
@@ -37,6 +39,10 @@ CHILDREN = {
     "pool-1": "/pool-1/data ",
 }
 """Member of the supervisor -> what its command line holds."""
+
+
+PORTS = ("gateway", "web", "issuer", "metrics", "state", "pool-1")
+"""What a data directory keeps a port for."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +264,7 @@ def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory that was used and stopped, to copy: a new one takes twice as long to be ready."""
 
     def make(folder: Path) -> None:
-        made = Dev(folder)
+        made = Dev(with_ports(folder))
         try:
             began = time.monotonic()
             made.start()
@@ -273,11 +279,23 @@ def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copied(used: Path, to: Path) -> Path:
-    """A copy that chooses ports of its own: others of the same may start at the same moment."""
+    """A copy with ports of its own."""
     to.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", str(used), str(to)], check=True)
-    (to / "ports.json").unlink()
-    return to
+    return with_ports(to)
+
+
+def with_ports(data: Path) -> Path:
+    """A data directory, made if need be, whose ports are chosen: this worker's.
+
+    What the product chooses by itself is taken seconds later, and may be chosen by others that start meanwhile.
+    """
+    data.mkdir(mode=0o700, exist_ok=True)
+    mark = data / "VERSION"
+    if not mark.exists():
+        mark.write_text(f"innkeeper data {LAYOUT}\n")
+    (data / "ports.json").write_text(json.dumps({name: free_port() for name in PORTS}))
+    return data
 
 
 @pytest.fixture

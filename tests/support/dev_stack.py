@@ -30,7 +30,7 @@ import pytest
 from innkeeper.adapters.local.data_directory import DataDirectory, Lock
 from innkeeper.bootstrap.local import STATE_DATABASE, Local
 from support import process_table
-from support.dev import copied
+from support.dev import copied, with_ports
 from support.gateway import BROWSER, Reply
 from support.kept import kept
 from support.waiting import PATIENCE, eventually
@@ -345,8 +345,8 @@ class _ForHost(http.client.HTTPConnection):
 
 @contextlib.contextmanager
 def running(data: Path, *options: str) -> Generator[Stack]:
-    """A stack that is stopped, and shown to be gone, whatever happened."""
-    stack = Stack(data, options)
+    """A stack that is stopped, and shown to be gone, whatever happened. The data directory may be there."""
+    stack = Stack(data if data.exists() else with_ports(data), options)
     guard = subprocess.Popen(
         [sys.executable, "-c", _GUARD, str(_INN), "dev", "stop", "--data", str(data)],
         stdin=subprocess.PIPE,
