@@ -7,7 +7,7 @@ spec = bad_app(tmp_path, "deaf", SERVES, health="{path: /nowhere, start_timeout:
 from pathlib import Path
 
 _HEAD = """
-import http.server, os, signal, socket, sys, threading, time
+import http.server, os, signal, socket, socketserver, sys, threading, time
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -22,9 +22,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    server_bind = socketserver.TCPServer.server_bind  # asks no name server what its address is called
+
+
 def serve(port=None):
-    address = (os.environ["HOST"], port or int(os.environ["PORT"]))
-    http.server.ThreadingHTTPServer(address, Handler).serve_forever()
+    Server((os.environ["HOST"], port or int(os.environ["PORT"])), Handler).serve_forever()
 
 
 """

@@ -16,6 +16,7 @@ import queue
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from support.ports import free_port
@@ -61,6 +62,10 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, *arguments: Any) -> None:
         self.open: set[Any] = set()
         super().__init__(*arguments)
+
+    def server_bind(self) -> None:
+        """HTTPServer's own asks name servers what its address is called, and waits for them."""
+        TCPServer.server_bind(self)
 
     def get_request(self) -> tuple[Any, Any]:
         request, address = super().get_request()
@@ -127,13 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_HEAD = do_OPTIONS = do_DELETE = handle_one  # noqa: N815 - http.server's names
 
     def _reply(self, body: bytes, cookies: list[str] | None = None) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        for cookie in cookies or []:
-            self.send_header("Set-Cookie", cookie)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        # In one piece: who reads until nothing comes for a moment has all of it then.
+        lines = [f"Content-Length: {len(body)}", *(f"Set-Cookie: {cookie}" for cookie in cookies or [])]
+        head = "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""])
+        self.wfile.write(head.encode("latin-1") + (b"" if self.command == "HEAD" else body))
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
