@@ -9,6 +9,7 @@ import pytest
 from innkeeper.store import audit
 from support.admin import Served
 from support.cli import COMMAND, Ran, Run
+from support.waiting import PATIENCE
 
 
 def unread(served: Served, *words: str, cwd: Path) -> Ran:
@@ -24,7 +25,7 @@ def unread(served: Served, *words: str, cwd: Path) -> Ran:
             stdout=writer,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
     finally:

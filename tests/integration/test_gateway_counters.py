@@ -179,7 +179,7 @@ def test_a_leave_cuts_what_does_not_end(make_front: Callable[..., Gateway]):
         sock.sendall(f"GET /stream HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode())
         eventually(lambda: app.seen)
         assert front.terminate_agent() == 0
-        sock.settimeout(20)
+        sock.settimeout(PATIENCE)
         while sock.recv(65536):
             pass
     assert front.counted(site) == (1, front.counted(site)[1], 0)

@@ -17,9 +17,9 @@ from innkeeper.ports import ActivationSpec, DatabaseServer, Runtime
 from support import house as h
 from support.clusters import OneRuntime
 from support.table_gateway import TableGateway
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
-TOGETHER = 20.0
+TOGETHER = PATIENCE
 """Seconds that one side waits for the other: only how long a failure takes."""
 
 CREATE, PREPARE, LOGIN, START = "create the database", "prepare", "open its login", "start"

@@ -81,6 +81,7 @@ def test_many_followers_share_one_connection_that_listens(served_admin: Served, 
     for thread in threads:
         thread.start()
     eventually(lambda: len(admin.app.state.streams._wakes) == 12, describe="all twelve follow")
+    assert admin.services.signals.listening(PATIENCE)
     with psycopg.connect(state_dsns.superuser) as connection:
         listeners = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
@@ -99,7 +100,7 @@ def test_followers_survive_the_loss_of_the_listening_connection(served_admin: Se
     operation = admin.workspace("acme")
     stream = events(served_admin, operation.id)
     next(stream)
-    assert admin.services.signals.listening(10)
+    assert admin.services.signals.listening(PATIENCE)
     with psycopg.connect(state_dsns.superuser, autocommit=True) as connection:
         ended = connection.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"

@@ -13,7 +13,7 @@ from innkeeper.store import clock
 from innkeeper.store.session import Database, Session
 from innkeeper.store.signals import Signals
 from support.state import Dsns
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 both = pytest.mark.parametrize("pipelined", [False, True], ids=["plain", "pipelined"])
 
@@ -128,7 +128,7 @@ def test_a_standby_is_waited_for_until_it_is_promoted(own_server: EmbeddedPostgr
         assert not called.is_set()
         with psycopg.connect(own_server.dsn(), autocommit=True) as superuser:
             superuser.execute("SELECT pg_promote()")
-        assert signals.listening(30)
-        assert called.wait(30)
+        assert signals.listening(PATIENCE)
+        assert called.wait(PATIENCE)
     signals.close()
     state.close()

@@ -218,7 +218,7 @@ def test_who_leaves_an_export_leaves_no_cursor_behind(served: Served, monkeypatc
             " FROM generate_series(1, 10000)"
         )
     with (
-        httpx2.Client(base_url=served.url, timeout=30) as client,
+        httpx2.Client(base_url=served.url, timeout=PATIENCE) as client,
         client.stream("GET", "/v1/audit/export", headers=served.admin.headers()) as response,
     ):
         lines = response.iter_lines()

@@ -21,7 +21,7 @@ from innkeeper.store.session import notify
 from innkeeper.worker import Worker, WorkerSettings
 from support import house as h
 from support.clusters import CLUSTER
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def test_what_a_claim_leaves_due_is_announced(
             leases.release(session, claimed, due_in=due_in)
         with house.database.transaction() as session:
             notify(session, "due", "the last")
-        heard = [notice.payload for notice in listener.notifies(timeout=10, stop_after=1 + announced)]
+        heard = [notice.payload for notice in listener.notifies(timeout=PATIENCE, stop_after=1 + announced)]
     assert heard == [""] * announced + ["the last"]
 
 
@@ -120,7 +120,7 @@ def test_what_a_gateway_said_is_announced_to_all_workers(house: House, customer:
                 leases.nudge_deactivating(session)
         with house.database.transaction() as session:
             notify(session, "due", "the last")
-        assert [notice.payload for notice in listener.notifies(timeout=10, stop_after=2)] == ["", "the last"]
+        assert [notice.payload for notice in listener.notifies(timeout=PATIENCE, stop_after=2)] == ["", "the last"]
 
 
 def asleep_and_awaited(house: House) -> None:
@@ -191,7 +191,7 @@ class SlowMailer:
 
     def send(self, mail: Mail) -> None:
         self.asked.set()
-        if not self.go.wait(20):
+        if not self.go.wait(PATIENCE):
             raise TemporaryError(f"nobody let {mail.id} go")
 
 
@@ -210,7 +210,7 @@ def test_time_does_not_pass_while_a_notice_is_on_its_way(house: House, customer:
     sweeping = threading.Thread(target=worker._sweep)
     sweeping.start()
     try:
-        assert mailer.asked.wait(20)
+        assert mailer.asked.wait(PATIENCE)
         for _ in range(3):
             worker._pass_time()
         with house.database.transaction() as session:

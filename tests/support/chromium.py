@@ -51,7 +51,9 @@ def chromium(browser_arguments: list[str]) -> Iterator[Browser]:
         pytest.skip("no Chromium: apt-get install chromium")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *browser_arguments])
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=[*ARGUMENTS, *browser_arguments], timeout=PATIENCE
+        )
         yield browser
         browser.close()
 
