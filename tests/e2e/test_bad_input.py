@@ -50,7 +50,9 @@ APPLICATIONS = {
         "no configuration found", "print('x' * 1_000_000); print('no configuration found'); sys.exit(3)"
     ),
     "never-healthy": Wrong(
-        "is answered with HTTP 404; is health.path right?", more={"health": "{path: /other, start_timeout: 1s}"}
+        # It must have come to answer by then.
+        "is answered with HTTP 404; is health.path right?",
+        more={"health": "{path: /other, start_timeout: 10s}"},
     ),
     "wrong-port": Wrong(
         "not answered (connection refused); does it listen on {host} and {port}?",
