@@ -16,9 +16,9 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import pytest
 
+from support import process_table
 from support.dev_stack import Stack, running
 from support.gated_app import GatedApp, gated_app
 from support.waiting import PATIENCE, eventually
@@ -136,12 +136,9 @@ def kill(stack: Stack, work: Work) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     elif work.victim == "everything":
-        # The supervisor first, so that it starts nothing again.
+        # The supervisor first, so that it starts nothing again. The worker may have started one more meanwhile.
         assert stack.processes()[0].pid == stack.supervisor
-        for process in stack.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        eventually(lambda: not stack.processes())
+        eventually(lambda: not process_table.kill(stack.processes()))
         stack.start()
     else:
         os.kill(stack.pid(work.victim), signal.SIGKILL)

@@ -1,6 +1,7 @@
 """What the tests' own look at the process table finds: also whose number somebody else had at the last look."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,8 +36,8 @@ def test_whoever_has_a_number_now_is_found_and_ended(ours: "subprocess.Popen[byt
     assert ours.poll() is None
     (found,) = process_table.running_for(str(tmp_path))
     assert (found.pid, found.ppid()) == (ours.pid, os.getpid())
-    found.kill()
-    eventually(lambda: not process_table.running_for(str(tmp_path)))
+    eventually(lambda: not process_table.kill(process_table.running_for(str(tmp_path))))
+    assert ours.wait() == -signal.SIGKILL
 
 
 def test_one_that_loses_its_working_directory_while_it_is_asked_has_ended(

@@ -251,12 +251,7 @@ class Dev:
 
     def clean_up(self) -> None:
         """Whatever a test left, without the product's help."""
-        for process in self.processes():
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        self.nothing_runs()
+        eventually(lambda: not process_table.kill(self.processes()), poll=0.1, describe=self.described)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ psutil keeps what it found the last time. Tests use up all process numbers there
 of a number that was given out again meanwhile is of nobody: it has no parent, and is not killed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import psutil
@@ -34,3 +34,12 @@ def runs_for(process: psutil.Process, mark: str) -> bool:
 def running_for(mark: str) -> list[psutil.Process]:
     """All of those."""
     return [process for process in everyone() if runs_for(process, mark)]
+
+
+def kill(processes: Iterable[psutil.Process]) -> bool:
+    """Each of them; whether there was any. Again until there is none: one that is killed last may have started more."""
+    found = list(processes)
+    for process in found:
+        with while_it_runs():
+            process.kill()
+    return bool(found)
