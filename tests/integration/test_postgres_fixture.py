@@ -61,12 +61,14 @@ def test_the_server_ends_with_a_failed_and_with_a_killed_run(tmp_path: Path, mod
     inner = tmp_path / "test_inner.py"
     inner.write_text(INNER)
     tests = Path(__file__).parents[1]
+    # A run of its own, which shares nothing with the workers of ours.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, inner],
         stdout=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "INNER": mode, "PYTHONPATH": f"{tests}:{tests.parent / 'src'}"},
+        env={**kept, "INNER": mode, "PYTHONPATH": f"{tests}:{tests.parent / 'src'}"},
     ) as run:
         assert run.stdout is not None
         pid = next(int(line) for line in run.stdout if line.strip().isdigit())
