@@ -58,6 +58,7 @@ def test_an_address_of_ipv6(front: Gateway):
     assert "::1|" in front.runtime("show map hosts6.map")
     assert front.get(site).text == "sixth"
     # Adopted; and when it goes to an address of the other family, the old entry does not stay.
+    front.read_counters()
     front.kill(front.agent)
     front.start_agent()
     front.settled(front.publish(site, fourth, generation=2))
