@@ -197,6 +197,13 @@ def recorded(root: Path) -> tuple[dict[tuple[str, int], Row], dict[str, int]]:
             if entry.name == "fence":
                 marks[folder.name] = int(entry.read_bytes() or b"-1")
             elif entry.name.isdigit():
-                path = entry / "record.json"
-                records[(folder.name, int(entry.name))] = json.loads(path.read_bytes()) if path.exists() else {}
+                records[(folder.name, int(entry.name))] = _record(entry)
     return records, marks
+
+
+def _record(activation: Path) -> Row:
+    """Empty if there is none: not yet, or a worker deletes the activation just now."""
+    try:
+        return json.loads((activation / "record.json").read_bytes())
+    except FileNotFoundError:
+        return {}
