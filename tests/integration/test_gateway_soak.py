@@ -63,16 +63,18 @@ def test_twenty_fenced_sleeps_under_eight_clients(front: Gateway):
     running = {site.id: wake(front, site, 1, ports[n]) for n, site in enumerate(sites)}
     for thread in threads:
         thread.start()
-    for cycle in range(2, CYCLES + 2):
-        served = [len(app.seen) for app in running.values()]
-        eventually(lambda s=served: all(len(app.seen) > n + 5 for app, n in zip(running.values(), s, strict=True)))
-        for site in sites:
-            counts.update(put_to_sleep(front, site, running.pop(site.id)))
-        front.rows("DELETE FROM wake_requests")
-        for n, site in enumerate(sites):
-            eventually(lambda s=site: front.rows("SELECT 1 FROM wake_requests WHERE workspace_id = %s", s.id))
-            running[site.id] = wake(front, site, cycle, ports[(n + cycle) % 2])
-    stop.set()
+    try:
+        for cycle in range(2, CYCLES + 2):
+            served = [len(app.seen) for app in running.values()]
+            eventually(lambda s=served: all(len(app.seen) > n + 5 for app, n in zip(running.values(), s, strict=True)))
+            for site in sites:
+                counts.update(put_to_sleep(front, site, running.pop(site.id)))
+            front.rows("DELETE FROM wake_requests")
+            for n, site in enumerate(sites):
+                eventually(lambda s=site: front.rows("SELECT 1 FROM wake_requests WHERE workspace_id = %s", s.id))
+                running[site.id] = wake(front, site, cycle, ports[(n + cycle) % 2])
+    finally:
+        stop.set()
     for thread in threads:
         thread.join(timeout=PATIENCE)
         assert not thread.is_alive()
