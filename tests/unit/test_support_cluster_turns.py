@@ -1,5 +1,6 @@
 """Many at once, or one alone: what keeps a test that kills an API server from failing the others."""
 
+import fcntl
 import threading
 
 import pytest
@@ -32,6 +33,15 @@ class Worker(threading.Thread):
         self.join()
 
 
+def gate_is_taken(directory):
+    with (directory / "run" / "gate.lock").open("w") as gate:
+        try:
+            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_many_work_together(turns):
     workers = [Worker(turns().together()) for _ in range(3)]
     for worker in workers:
@@ -40,11 +50,12 @@ def test_many_work_together(turns):
         worker.end()
 
 
-def test_one_alone_waits_for_the_others_and_keeps_later_ones_away(turns):
+def test_one_alone_waits_for_the_others_and_keeps_later_ones_away(turns, tmp_path):
     first = Worker(turns().together())
     eventually(first.inside.is_set)
 
     alone = Worker(turns().exclusively())
+    eventually(lambda: gate_is_taken(tmp_path))
     assert not alone.inside.wait(0.2)
     later = Worker(turns().together())
     assert not later.inside.wait(0.2)
