@@ -4,15 +4,16 @@
         runtime = pods.runtime(access=proxy.access)
         proxy.fault = lambda method, path: (429, {"Retry-After": "1"}) if method == "POST" else None
 
-A fault that is not None is the answer; the API server does not hear of the request. ``after=True`` faults let it act
-first, and lose its answer. ``cut()`` breaks what streams at this moment; ``mute`` keeps back what it would say.
+A fault that is not None is the answer; the API server does not hear of the request. ``lost`` lets it act first, and
+loses its answer. ``cut()`` breaks what streams at this moment: watches and followed logs, no other answer that is on
+its way. ``mute`` keeps back what watches would say.
 """
 
 import json
 import socket
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ import yaml
 from kubernetes import config
 
 Fault = tuple[int, dict[str, str]]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    """A start asks for much at once: of five, the default, whoever finds them full comes again a second later."""
 
 
 class ApiProxy:
@@ -36,8 +43,7 @@ class ApiProxy:
         """Watches begin, and nothing comes on them."""
         self._client = config.new_client_from_config(str(kubeconfig))
         self._open: set[socket.socket] = set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
         host = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -79,14 +85,15 @@ class ApiProxy:
     def relay(
         self, path: str, answer: urllib3.BaseHTTPResponse, to: socket.socket, write: Callable[[bytes], object]
     ) -> None:
-        self._open.add(to)
+        watch = "watch=true" in path
+        if watch or "follow=true" in path:
+            self._open.add(to)
         try:
             for chunk in answer.stream(65536):
-                if not (self.mute and "watch=true" in path):
+                if not (self.mute and watch):
                     write(chunk)
         finally:
             self._open.discard(to)
-            answer.close()
 
 
 @contextmanager
@@ -120,7 +127,7 @@ def _handler(proxy: ApiProxy) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
-            with suppress(OSError, urllib3.exceptions.HTTPError):
+            with closing(answer), suppress(OSError, urllib3.exceptions.HTTPError):
                 self.send_response(answer.status)
                 self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
                 self.send_header("Transfer-Encoding", "chunked")
