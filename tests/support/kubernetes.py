@@ -110,14 +110,23 @@ class Pods:
         return runtime
 
     def kill(self, pod: Any) -> None:
-        """End its application as the kernel does for lack of memory: the pod stays."""
+        """End its application as the kernel does for lack of memory: the pod stays.
+
+        Once its kubelet says that it runs: a pod has an address, and counts as running, before.
+        """
+        metadata = pod.metadata
+
+        def runs() -> bool:
+            statuses: Any = self.core.read_namespaced_pod(metadata.name, metadata.namespace).status.container_statuses
+            return bool(statuses) and statuses[0].state.running is not None
+
+        eventually(runs, timeout=PATIENCE)
         program = (
             "import os\n"
             "for pid in filter(str.isdigit, os.listdir('/proc')):\n"
             "    if open(f'/proc/{pid}/cmdline').read().startswith('python3\\0-ISu'):\n"
             "        os.kill(int(pid), 9)\n"
         )
-        metadata = pod.metadata
         self.sandbox.cluster.kubectl(
             "exec", f"--namespace={metadata.namespace}", metadata.name, "--", "python3", "-c", program, check=False
         )
