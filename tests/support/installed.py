@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 from support.cluster import Sandbox, TestCluster, program
 from support.helm import CHART, Object, merge
+from support.settled import unsettled
 from support.waiting import eventually
 
 TAG = os.environ.get("INN_TEST_IMAGE_TAG", "dev")
@@ -104,11 +105,7 @@ class Installation:
         return self.helm("upgrade", RELEASE, str(CHART), values=self.values(more))
 
     def await_ready(self) -> None:
-        """All pods are, and a gateway reaches what is behind it.
-
-        Kubelets say the first, and ask no Service and no policy: for a moment the second may not be so, and the gateway
-        answers 503 for the hub, which it neither checks nor asks twice.
-        """
+        """All pods are, and who asks at a gateway reaches what is behind it."""
         self.await_pods()
         eventually(
             lambda: self.ask(f"hub.{self.domain}", "/readyz").status == 200,
@@ -119,13 +116,19 @@ class Installation:
         )
 
     def await_pods(self) -> None:
-        """Every pod of the release, an evaluation's issuer and outbox too, is as it was last told to be."""
+        """Every pod of the release, an evaluation's issuer and outbox too, is as it was last told to be and reached."""
         of_release = f"--selector=app.kubernetes.io/instance={RELEASE}"
         deployments = self.kubectl("get", "deployments", of_release, "--output=name").stdout.split()
         assert "deployment.apps/innkeeper-hub" in deployments
         for what in (*deployments, "statefulset/innkeeper-gateway"):
             done = self.kubectl("rollout", "status", what, f"--timeout={PATIENCE:.0f}s", check=False)
             assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{self.described()}"
+        eventually(
+            lambda: not unsettled(self.kubectl, RELEASE),
+            timeout=PATIENCE,
+            poll=0.5,
+            describe=lambda: f"{unsettled(self.kubectl, RELEASE)}\n{self.described()}",
+        )
 
     def kubectl(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.cluster.kubectl("--namespace", self.namespace, *arguments, check=check, **options)
