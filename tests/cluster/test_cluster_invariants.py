@@ -15,6 +15,7 @@ from innkeeper.model.workspace import ActivationRef, Customer, Workspace
 from support.cluster import CLUSTER_LABEL
 from support.kubernetes import Pods
 from support.kubernetes_house import assert_whole, namespace_of, plain_pod, pods_of, route_of, settle, sleeping, wrong
+from support.pods import PATIENCE
 from support.site import Site
 from support.table_gateway import TableGateway
 from support.waiting import eventually
@@ -86,12 +87,14 @@ def namespace(pods: Pods, ref: ActivationRef, *, runs: bool = False) -> Generato
     try:
         if runs:
             eventually(
-                lambda: pods.core.create_namespaced_pod(str(ref), plain_pod("stray")), timeout=60, retry_on=ApiException
+                lambda: pods.core.create_namespaced_pod(str(ref), plain_pod("stray")),
+                timeout=PATIENCE,
+                retry_on=ApiException,
             )
         yield
     finally:
         pods.core.delete_namespace(str(ref))
-        eventually(lambda: namespace_of(pods, ref) is None, timeout=120)
+        eventually(lambda: namespace_of(pods, ref) is None, timeout=PATIENCE)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def test_placed_on_both_and_drained_under_traffic_without_losing_a_request(
             h.create(house, slug, customer)
         eventually(
             lambda: all(h.state_of(house, slug) == "active" for slug in SLUGS),
-            timeout=120,
+            timeout=PATIENCE,
             describe=lambda: h.describe(house),
         )
         assert sorted(len(namespaces(pods, cluster)) for cluster in both) == [1, 2]
@@ -93,7 +93,7 @@ def test_placed_on_both_and_drained_under_traffic_without_losing_a_request(
                     asked = draining.begin(session, actor="test", id_or_name=cluster.name)
                 eventually(
                     lambda asked=asked: h.operation(house, asked.id).state == "done",
-                    timeout=180,
+                    timeout=PATIENCE,
                     describe=lambda: (h.describe(house), clients.lost[-3:]),
                 )
                 seen = len(clients.answered)

@@ -14,6 +14,7 @@ from innkeeper.model.workspace import ActivationRef, Customer, Workspace
 from support import house as h
 from support.kubernetes import Pods
 from support.kubernetes_house import Whole, look_and_work, namespace_of, plain_pod, pods_of, settle, sleeping
+from support.pods import PATIENCE
 from support.table_gateway import TableGateway
 from support.waiting import eventually
 
@@ -31,7 +32,9 @@ def fix(house: House) -> dict[str, str]:
 def plant(pods: Pods, ref: ActivationRef, *, cluster: str | None = None) -> list[str]:
     """A namespace of an activation in which something runs, as if nobody had ever stopped it; the pods' UIDs."""
     pods.core.create_namespace(objects.make_namespace(ref, cluster=cluster or pods.cluster))
-    eventually(lambda: pods.core.create_namespaced_pod(str(ref), plain_pod("stray")), timeout=60, retry_on=ApiException)
+    eventually(
+        lambda: pods.core.create_namespaced_pod(str(ref), plain_pod("stray")), timeout=PATIENCE, retry_on=ApiException
+    )
     return uids(pods, ref)
 
 
@@ -43,7 +46,7 @@ def take_away(pods: Pods, *refs: ActivationRef) -> None:
     """By hand, as the verdict says."""
     for ref in refs:
         pods.core.delete_namespace(str(ref))
-    eventually(lambda: not any(namespace_of(pods, ref) for ref in refs), timeout=120)
+    eventually(lambda: not any(namespace_of(pods, ref) for ref in refs), timeout=PATIENCE)
 
 
 def test_what_an_ended_activation_left_is_removed_and_nothing_that_is_not_tied_to_an_end(
@@ -81,7 +84,7 @@ def test_what_a_purged_workspace_left_is_removed(
     plant(pods, gone.activation)
     assert fix(house)[str(gone.activation)].startswith("mended: workspace gone was purged")
     assert pods_of(pods, gone.activation) == []
-    eventually(lambda: fix(house) == {}, timeout=120)
+    eventually(lambda: fix(house) == {}, timeout=PATIENCE)
     whole()
     assert h.state_of(house, "gone") == "purged"
 

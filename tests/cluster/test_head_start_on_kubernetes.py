@@ -50,7 +50,7 @@ def databases(instance: Instance) -> set[str]:
 
 def failed(house: House) -> tuple[str, str, bool]:
     """Where the first try failed."""
-    h.drive(house, until=lambda: h.read(house, "acme").problem is not None, timeout=60)
+    h.drive(house, until=lambda: h.read(house, "acme").problem is not None, timeout=PATIENCE)
     problem = h.read(house, "acme").problem
     assert problem is not None
     return problem.step, problem.reason, problem.permanent
@@ -147,7 +147,7 @@ def test_a_worker_that_is_killed_beside_it_is_followed(  # noqa: PLR0917 - fixtu
     with Workers(state_dsns.app, tmp_path, system_namespace=pods.system_namespace) as workers:
         worker = workers.start([Order(call, when, "SIGKILL")])
         h.create(house, "acme", customer)
-        eventually(worker.gone, timeout=60)
+        eventually(worker.gone, timeout=PATIENCE)
     with kept(state_dsns.superuser) as rows:
         rows.execute("UPDATE workspaces SET lease_until_real_at = clock_timestamp() WHERE lease_owner IS NOT NULL")
     active(house)

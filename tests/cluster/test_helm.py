@@ -255,7 +255,7 @@ def test_uninstalling_leaves_workspaces_and_what_their_data_need(product: Instal
             product.kubectl("get", "pods", "--output=name", "--field-selector=status.phase!=Succeeded").stdout == ""
             and product.kubectl("get", "pods", "--output=name").stdout.split() in ([], [f"pod/{RELEASE}-canary"])
         ),
-        timeout=180,
+        timeout=PATIENCE,
         poll=1.0,
         describe=product.described,
     )

@@ -44,7 +44,7 @@ def defined(cluster: TestCluster) -> Iterator[None]:
         try:
             for name, path in missing.items():
                 cluster.kubectl("create", f"--filename={path}")
-                established = ("--for=condition=Established", "--timeout=60s")
+                established = ("--for=condition=Established", f"--timeout={PATIENCE:.0f}s")
                 cluster.kubectl("wait", f"customresourcedefinition/{name}", *established)
                 # Served, it is announced by and by.
                 eventually(

@@ -143,6 +143,6 @@ def everything_it_does(runtime: KubernetesRuntime) -> None:
         runtime.stop(ref, grace=1)
         runtime.stop(replace(ref, generation=2), grace=1)
         runtime.observe(ref)
-        eventually(lambda ref=ref: runtime.remove(ref), timeout=120, poll=0.5)
+        eventually(lambda ref=ref: runtime.remove(ref), timeout=PATIENCE, poll=0.5)
     runtime._ender._answers("node1")
     runtime._housekeeping.clean(now=datetime.now(UTC) + timedelta(days=2))

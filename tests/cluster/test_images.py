@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.cluster import Sandbox
-from support.pods import run_pod, running, start_pod
+from support.pods import PATIENCE, run_pod, running, start_pod
 from support.waiting import eventually
 
 pytestmark = pytest.mark.cluster
@@ -91,7 +91,7 @@ def test_the_evaluations_postgres_serves_and_ends_cleanly(sandbox: Sandbox, name
         grace=30,
     )
     running(sandbox, namespace, "postgres")
-    eventually(lambda: "postgres.serves" in sandbox.log(namespace, "postgres"), timeout=60)
+    eventually(lambda: "postgres.serves" in sandbox.log(namespace, "postgres"), timeout=PATIENCE)
     ask = (
         "import psycopg; "
         "c = psycopg.connect('host=127.0.0.1 user=postgres password=\\'of the chart\\''); "
@@ -132,7 +132,7 @@ def test_the_evaluations_issuer_answers_under_its_public_name(sandbox: Sandbox, 
         done = sandbox.cluster.kubectl("exec", "-n", namespace, "issuer", "--", "python3", "-c", ask, check=False)
         return done.stdout
 
-    assert json.loads(eventually(look, timeout=60))["issuer"] == public
+    assert json.loads(eventually(look, timeout=PATIENCE))["issuer"] == public
 
 
 def test_the_sample_names_what_it_lacks(sandbox: Sandbox, namespace: str) -> None:

@@ -13,6 +13,7 @@ from support import house as h
 from support.cluster_turns import Components
 from support.kubernetes import Pods
 from support.kubernetes_house import Whole, look_and_work, pods_of, route_of, settle
+from support.pods import PATIENCE
 from support.table_gateway import TableGateway
 from support.waiting import eventually
 
@@ -67,8 +68,8 @@ def test_a_node_whose_kubelet_died_serves_and_its_workspace_sleeps_and_wakes(  #
         assert pods_of(pods, acme.activation) == []
         assert route_of(house, acme).address is None
         assert len(processes(pod)) == 1, "the container lives on, cut off, until the node is back"
-    eventually(lambda: not processes(pod), timeout=120)
-    eventually(lambda: ready(pods), timeout=120)
+    eventually(lambda: not processes(pod), timeout=PATIENCE)
+    eventually(lambda: ready(pods), timeout=PATIENCE)
     gateway.wake(acme.id)
     settle(house, lambda: h.state_of(house, "acme") == "active")
     assert h.read(house, "acme").generation == acme.generation + 1

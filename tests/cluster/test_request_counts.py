@@ -104,7 +104,7 @@ def test_a_start_that_was_prepared_goes_on_from_there(pods, proxy, ref):
     assert asked(proxy) == {what: count for what, count in (START | SURROUNDINGS).items() if what not in last}
     runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
     assert asked(proxy) == {"GET configmaps": 1, **last}
-    eventually(lambda: awake(runtime, ref), timeout=120)
+    eventually(lambda: awake(runtime, ref), timeout=PATIENCE)
     # The control: once. Whoever starts it again looks at what is there.
     runtime.start(spec(ref, SERVER_APP, values=KUBERNETES_VALUES))
     assert writes(asked(proxy))["PATCH deployments"] == 1

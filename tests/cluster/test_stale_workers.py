@@ -196,14 +196,14 @@ def test_a_head_start_that_was_overtaken_disturbs_nobody(pods: Pods):
     running(other, ref)
     (first,) = pods.core.list_namespaced_pod(str(ref)).items
     pods.kill(first)
-    eventually(lambda: other.observe(ref).life is Life.EXITED, timeout=60)
+    eventually(lambda: other.observe(ref).life is Life.EXITED, timeout=PATIENCE)
     start(other, ref)
 
     def second() -> Any:
         found = [one for one in pods.core.list_namespaced_pod(str(ref)).items if one.metadata.uid != first.metadata.uid]
         return found[0] if found else None
 
-    before = eventually(second, timeout=60)
+    before = eventually(second, timeout=PATIENCE)
     start(late, ref)
     running(late, ref)
     assert generation_of_workload(pods, ref) == 2  # the one that was made, and the one that follows who ended

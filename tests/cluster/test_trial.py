@@ -20,6 +20,7 @@ from support.cluster import CLUSTER_LABEL, Sandbox
 from support.cluster_turns import Components
 from support.confined import worker
 from support.kubernetes import PYTHON_IMAGE, Pods
+from support.pods import PATIENCE
 from support.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -98,7 +99,7 @@ def test_a_network_whose_policies_do_nothing_any_more_is_seen(cluster_alone: Com
         found = tried(row(pods.sandbox))
     assert outcomes(found) == {"pod-security": True, "egress": False, "ingress": False}, found
     # The control: once it lives again, so does what it enforces.
-    eventually(lambda: all(outcomes(tried(row(pods.sandbox))).values()), timeout=120, poll=1.0)
+    eventually(lambda: all(outcomes(tried(row(pods.sandbox))).values()), timeout=PATIENCE, poll=1.0)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_what_a_killed_trial_left_is_removed_by_a_later_one(pods: Pods):
     cluster = row(pods.sandbox)
     killed = subprocess.Popen([sys.executable, "-c", KILLED, cluster.name, cluster.access, PYTHON_IMAGE])
     try:
-        eventually(lambda: left(pods.sandbox), timeout=60)
+        eventually(lambda: left(pods.sandbox), timeout=PATIENCE)
     finally:
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()

@@ -151,7 +151,7 @@ class Sandbox:
         metadata = client.V1ObjectMeta(name=name, labels={"role": name})
         return self.cluster.core.create_namespaced_pod(namespace, client.V1Pod(metadata=metadata, spec=spec))
 
-    def ended(self, namespace: str, name: str, *, timeout: float = 120.0) -> Any:
+    def ended(self, namespace: str, name: str, *, timeout: float = 180.0) -> Any:
         """The pod once it has ended, well or not."""
         core = self.cluster.core
 

@@ -93,7 +93,7 @@ def at_rest(house: House) -> bool:
     return row == {"n": 0}
 
 
-def settle(house: House, until: Callable[[], object] = lambda: True, *, timeout: float = 120.0) -> None:
+def settle(house: House, until: Callable[[], object] = lambda: True, *, timeout: float = PATIENCE) -> None:
     """Rounds of work until the condition holds and nothing is due any more."""
 
     def rests() -> bool:
