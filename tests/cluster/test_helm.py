@@ -12,7 +12,7 @@ import pytest
 
 from support.cluster import TestCluster
 from support.helm import CHART, EVALUATION, PRODUCTION, Object, merge, render
-from support.installed import RELEASE, Installation, Person, installation
+from support.installed import RELEASE, UNREACHED, Installation, Person, installation
 from support.knocking import Door, knocking
 from support.pods import PATIENCE
 from support.waiting import eventually
@@ -149,7 +149,9 @@ def test_without_the_state_database_a_workspace_whose_pod_is_replaced_is_served_
         product.cluster.kubectl("delete", "pods", "--namespace", namespace, "--all")
         eventually(lambda: address() not in ("", left), timeout=PATIENCE, poll=0.5)
         # Nobody is at the address that the route table names, and nobody can be told of another.
-        eventually(lambda: product.ask("acme.apps.localhost").status == 200, timeout=PATIENCE, poll=0.5)
+        eventually(
+            lambda: product.ask("acme.apps.localhost").status == 200, timeout=PATIENCE, poll=0.5, retry_on=UNREACHED
+        )
     product.await_ready()
     product.reaches(acme, "active")
 

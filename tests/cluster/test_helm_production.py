@@ -56,8 +56,12 @@ def test_hub_and_api_answer_at_the_domain(production: Production):
     assert (hub.status, "Sign in" in hub.text) == (200, True), hub.text
     # It has asked the issuer by the back channel, and sends people to where browsers reach it.
     # A hub that does not trust it yet may have been on its way out.
-    eventually(lambda: sign_in(product).status == 303, timeout=PATIENCE, describe=lambda: sign_in(product).text)
-    sent = sign_in(product)
+    sent = eventually(
+        lambda: answer if (answer := sign_in(product)).status == 303 else None,
+        timeout=PATIENCE,
+        describe=lambda: sign_in(product).text,
+    )
+    assert sent is not None
     assert sent.headers["Location"].startswith(f"{ISSUER}/")
     assert f"redirect_uri=https%3A%2F%2Fhub.{DOMAIN}%2F" in sent.headers["Location"]
     assert product.ask(f"admin.{DOMAIN}", "/readyz").json()["status"] == "ok"
