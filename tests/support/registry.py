@@ -156,7 +156,8 @@ def registry(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     archive = tmp_path_factory.mktemp("registry") / "probe.tar"
     socket_path = cluster.directory / "run" / "containerd.sock"
     ctr = [program(cluster, "ctr"), "--address", socket_path, "--namespace", "k8s.io"]
-    subprocess.run([*ctr, "images", "export", archive, PROBE_IMAGE], check=True, capture_output=True)
+    # Local: through the transfer service ctr ends when all was sent, and may not have written the end of it by then.
+    subprocess.run([*ctr, "images", "export", "--local", archive, PROBE_IMAGE], check=True, capture_output=True)
     with running_registry(archive) as running:
         yield running
         listed = subprocess.run([*ctr, "images", "ls", "--quiet"], check=True, capture_output=True, text=True).stdout
