@@ -41,6 +41,7 @@ def test_it_runs_workspaces_on_a_cluster_that_was_added_by_its_kubeconfig(
     worker = serve("worker", listen_port=free_port())
     front = serve("gateway", gateway_listen=f"127.0.0.1:{gateway}")
     eventually(lambda: status(api, "/readyz") == 200, retry_on=OSError, timeout=PATIENCE)
+    eventually(lambda: status(gateway, "/.innkeeper/readyz") == 200, retry_on=OSError, timeout=PATIENCE)
     settings |= {"INN_URL": f"http://127.0.0.1:{api}"}
     settings |= {"INN_TOKEN": said(settings, "token", "create", "--bootstrap").strip()}
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from support.cluster import TestCluster
-from support.installed import Installation, installation
+from support.installed import UNREACHED, Installation, installation
 from support.outside import INTERNET, METADATA, PORT, Outside
 from support.pods import PATIENCE, start_pod
 from support.probing import EVALUATION_IMAGE, NODE, PROBE, await_refused, dialled, early, reach_all, reached
@@ -168,7 +168,7 @@ def report(product: Installation, slug: str) -> dict[str, Any]:
         answer = product.ask(f"{slug}.apps.localhost", "/report")
         return answer.json() if answer.status == 200 else {}
 
-    return eventually(look, timeout=PATIENCE, poll=0.5, retry_on=OSError, describe=product.described)
+    return eventually(look, timeout=PATIENCE, poll=0.5, retry_on=UNREACHED, describe=product.described)
 
 
 def listed(names: set[str]) -> str:
