@@ -124,8 +124,11 @@ class Pods:
         program = (
             "import os\n"
             "for pid in filter(str.isdigit, os.listdir('/proc')):\n"
-            "    if open(f'/proc/{pid}/cmdline').read().startswith('python3\\0-ISu'):\n"
-            "        os.kill(int(pid), 9)\n"
+            "    try:\n"
+            "        if open(f'/proc/{pid}/cmdline').read().startswith('python3\\0-ISu'):\n"
+            "            os.kill(int(pid), 9)\n"
+            "    except OSError:\n"
+            "        pass\n"
         )
         self.sandbox.cluster.kubectl(
             "exec", f"--namespace={metadata.namespace}", metadata.name, "--", "python3", "-c", program, check=False
