@@ -70,8 +70,8 @@ _KUBERNETES_RULE = re.compile(r"kube|CNI-", re.IGNORECASE)
 _KUBERNETES_SET = re.compile(r"^(inet6:)?(kube-router|KUBE)")
 _BRIDGE_FILTER = "br_netfilter"
 
-_NOT_OURS = ("/var/lib/containers", "/run/netns")
-"""Where buildah and `ip netns` mount and leave it so."""
+_NOT_OURS = ("/var/lib/containers", "/run/netns", "/sys/kernel/")
+"""Where buildah, `ip netns` and whoever traces the kernel mount and leave it so."""
 
 _FAMILIES = ("iptables", "ip6tables")
 
