@@ -117,12 +117,13 @@ def test_an_address_must_be_one():
     assert "secret" not in repr(find(url="http://x", token="secret", data=None))
 
 
-def test_help_imports_nothing_that_would_be_felt():
+@pytest.mark.parametrize("words", [["workspace", "--help"], ["workspace", "list", "--data", "/nowhere", "-o", "json"]])
+def test_a_start_imports_nothing_that_would_be_felt(words: list[str]):
     """What a start costs is its imports; the time itself is nobody's promise on a busy machine."""
     code = (
-        "import sys; from innkeeper.cli import main; main.run(['workspace', '--help'])\n"
+        f"import sys; from innkeeper.cli import main; main.run({words})\n"
         "heavy = {'fastapi', 'psycopg', 'sqlalchemy', 'alembic', 'authlib', 'uvicorn', 'httpx2', 'yaml',"
-        " 'apscheduler', 'cryptography', 'psutil', 'structlog', 'jinja2'}\n"
+        " 'apscheduler', 'cryptography', 'psutil', 'structlog', 'jinja2', 'pydantic'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import Abort, Exit, TyperException
 
-from innkeeper.cli import exits
+from innkeeper.cli import exits, given
 from innkeeper.model.errors import InnkeeperError, InvalidInput
 
 NOUNS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -52,6 +52,10 @@ class Nouns(TyperGroup):
 
     _using = False
 
+    def get_params(self, ctx: Any) -> Any:
+        """Of ``inn`` itself."""
+        return given.prepared(super().get_params(ctx))
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's signature
         """All nouns, in the table's order."""
         return list(NOUNS)
@@ -75,6 +79,7 @@ class Nouns(TyperGroup):
         module, _, name = place.partition(":")
         found = typer.main.get_command(getattr(import_module(f"innkeeper.cli.{module}"), name))
         found.help = found.help or words
+        given.lean(found)
         return found
 
 
