@@ -55,7 +55,7 @@ def add(
         "dns_peers": dns_peer or [],
     }
     made = inn.client.post("/v1/clusters", body).body
-    inn.done(f"cluster {made['name']} is {made['id']}", made)
+    inn.done(f"cluster {made['name']} is {made['id']}; whether it keeps workspaces apart: inn doctor", made)
 
 
 cordoning.install(cluster, "cluster", uncordoned="Place workspaces on it again; a drain of it ends where it is.")

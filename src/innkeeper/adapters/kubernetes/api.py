@@ -7,6 +7,8 @@ valid), in words that name the cluster.
 """
 
 import json
+import threading
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, cast
@@ -31,6 +33,9 @@ _LONGEST_ERROR = 64 * 1024
 
 _PAGE = 100
 """Objects in one answer: while it is read, one takes ten times the memory of what is kept of it."""
+
+_LOOK_AGAIN = 10.0
+"""Seconds between two looks whether credentials that are refused were renewed meanwhile."""
 
 _CONFLICTS = 5
 """Further tries of an apply that met another."""
@@ -72,6 +77,8 @@ class Api:
         self._cluster = cluster
         self._client = accesses.connect(access)
         self._host: str = self._client.configuration.host or ""
+        self._renewing = threading.Lock()
+        self._looked_at = -_LOOK_AGAIN
 
     @property
     def host(self) -> str:
@@ -191,6 +198,21 @@ class Api:
         """Connections that are in use are closed when they come back."""
         self._client.close()
 
+    def _look_again(self) -> str:
+        """Read where credentials are anew, so that the next try goes by what they are now; what stands against that."""
+        with self._renewing:
+            if time.monotonic() - self._looked_at < _LOOK_AGAIN:
+                return ""
+            self._looked_at = time.monotonic()
+            try:
+                renewed = accesses.connect(self._access)
+            except (PermanentError, TemporaryError) as error:  # as while somebody writes the file
+                return f"; {error}"
+            before, self._client = self._client, renewed
+            self._host = renewed.configuration.host or ""
+        before.close()
+        return ""
+
     # --- one call ----------------------------------------------------------------------------------------------------
 
     def _needed(
@@ -262,7 +284,7 @@ class Api:
             case 401:
                 return TemporaryError(
                     f"cluster {self._cluster}: its API server does not accept the credentials of {self._access} "
-                    "(expired or withdrawn?): renew them",
+                    f"(expired or withdrawn?): renew them{self._look_again()}",
                     reason="cluster-credentials",
                 )
             case 403:
