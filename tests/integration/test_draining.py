@@ -3,8 +3,10 @@
 Two clusters, each a local runtime with a folder and ports of its own.
 """
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -20,7 +22,9 @@ from innkeeper.store import activations, clusters, routes
 from innkeeper.store import operations as operation_rows
 from innkeeper.store.session import Session
 from support import house as h
+from support.admin import admin_on, serving
 from support.asking import asking, working
+from support.cli import Ran, run
 from support.clusters import CLUSTER, SECOND
 from support.gateway import Gateway
 from support.state import Dsns
@@ -152,6 +156,37 @@ def test_a_second_drain_is_the_first_and_an_empty_cluster_is_drained_at_once(hou
     assert drain(house, second) == asked
     draining.step(house)
     assert (h.operation(house, asked.id).state, state(house, second)) == ("done", "cordoned")
+
+
+def test_it_is_asked_for_and_followed_at_the_command_line(
+    house: House, gateway: TableGateway, customer: Customer, second: Cluster, tmp_path: Path
+):
+    put_on(house, CLUSTER, lambda: awake(house, customer, "one"))
+    with (
+        admin_on(house.database, tmp_path, box=house.box) as admin,
+        serving(admin.app, ending=admin.app.state.streams.close) as url,
+        working(house),
+    ):
+
+        def inn(*words: str) -> Ran:
+            """A process: what the worker of this one logs is not its output."""
+            return run(*words, cwd=tmp_path, INN_URL=url, INN_TOKEN=admin.token("admin"))
+
+        drained = inn("cluster", "drain", "local", "--wait")
+        shown = {row["name"]: row for row in json.loads(inn("cluster", "list", "-o", "json").out)}
+        assert inn("cluster", "uncordon", "local").code == 0
+        begun = inn("cluster", "drain", "second")
+        operation = begun.out.split()[-1]
+        followed = inn("operation", "follow", operation)
+    assert (drained.code, drained.out) == (0, "cluster local is drained: nothing is left there\n"), drained
+    assert "drain local: Moving one" in drained.err.splitlines()
+    assert {name: (row["state"], row["activations"]) for name, row in shown.items()} == {
+        "local": ("cordoned", 0),
+        "second": ("open", 1),
+    }
+    assert begun.out == f"cluster second is being drained; follow it with inn operation follow {operation}\n"
+    assert (followed.code, followed.out) == (0, f"operation {operation} is done\n"), followed
+    assert cluster_of(house, "one") == CLUSTER.id
 
 
 def test_the_only_open_cluster_is_not_drained(house: House):
