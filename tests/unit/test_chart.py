@@ -120,6 +120,20 @@ def test_every_server_has_probes_and_each_replica_its_budget(objects: list[Objec
             assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys(), found["metadata"]["name"]
 
 
+def test_replicas_are_spread_over_nodes_and_zones(production: list[Object]):
+    mine = [{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]
+    replaced = render(merge(PRODUCTION, {"topologySpreadConstraints": mine}))
+    for kind, component in (*(("Deployment", one) for one in ("hub", "admin", "worker")), ("StatefulSet", "gateway")):
+        template = named(production, kind, f"innkeeper-{component}")["spec"]["template"]
+        spread = template["spec"]["topologySpreadConstraints"]
+        assert [one["topologyKey"] for one in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        for one in spread:
+            assert one["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items(), component
+            assert one["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
+        other = named(replaced, kind, f"innkeeper-{component}")["spec"]["template"]["spec"]
+        assert other["topologySpreadConstraints"] == mine
+
+
 def test_no_secret_of_production_is_made_up_but_the_gateways_own(production: list[Object]):
     assert [found["metadata"]["name"] for found in production if found["kind"] == "Secret"] == ["innkeeper-gateway"]
 
@@ -498,6 +512,42 @@ def notes(tmp_path: Path) -> Callable[[Object], str]:
         'kind: Notes\nmetadata: {name: notes}\ntext: {{ tpl (.Files.Get "notes.txt") . | toJson }}\n'
     )
     return lambda values: named(render(values, chart=chart), "Notes", "notes")["text"]
+
+
+BY_HAND = "kubectl delete namespace --selector "
+
+
+@pytest.mark.parametrize("values", [EVALUATION, PRODUCTION], ids=["evaluation", "production"])
+@pytest.mark.parametrize("name", ["", "inns"])
+def test_the_commands_that_are_printed_next_name_what_is_there(
+    notes: Callable[[Object], str], values: Object, name: str
+):
+    chosen = merge(values, {"fullnameOverride": name, "cluster": {"name": "north"}})
+    there = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in render(chosen)}
+    printed = notes(chosen)
+    meant = set(re.findall(r"(?:deployment|statefulset|service)/[a-z-]+", printed))
+    assert {f"deployment/{name or 'innkeeper'}-admin", f"service/{name or 'innkeeper'}-gateway"} <= meant <= there
+    assert "inn token create --bootstrap" in printed
+    # What ends the workspaces of this cluster selects their namespaces, and no other cluster's.
+    (selector,) = (line.partition(BY_HAND)[2] for line in printed.splitlines() if BY_HAND in line)
+    wanted = dict(one.split("=") for one in selector.split(","))
+    for cluster in ("north", "south"):
+        labels = make_namespace(ActivationRef("x", 1), cluster=cluster)["metadata"]["labels"]
+        assert (wanted.items() <= labels.items()) == (cluster == "north")
+
+
+def test_what_outlives_the_release_is_selected_by_the_command_of_the_readme(evaluation: list[Object]):
+    (selector,) = re.findall(r"delete pvc,secret --selector (\S+)", (CHART / "README.md").read_text())
+    wanted = dict(one.split("=") for one in selector.split(","))
+    kept = [
+        one["metadata"]
+        for one in evaluation
+        if one["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+    ]
+    assert {one["name"] for one in kept} == {"innkeeper-keys", "innkeeper-pool", "innkeeper-state"}
+    for name in ("innkeeper-state", "innkeeper-pool"):
+        kept += [one["metadata"] for one in named(evaluation, "StatefulSet", name)["spec"]["volumeClaimTemplates"]]
+    assert [one["name"] for one in kept if not wanted.items() <= one["labels"].items()] == []
 
 
 def test_it_is_said_where_tls_ends(notes: Callable[[Object], str]):

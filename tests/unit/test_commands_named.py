@@ -46,7 +46,8 @@ def options(words: list[str]) -> set[str]:
 
 def named() -> list[tuple[str, str, str | None]]:
     files = [path for kind in ("py", "html", "txt") for path in (ROOT / "src").rglob(f"*.{kind}")]
-    files += [path for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")) if path.exists()]
+    files += [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    files += [path for kind in ("md", "txt", "yaml") for path in (ROOT / "helm").rglob(f"*.{kind}")]
     return [
         (str(path.relative_to(ROOT)), noun, verb)
         for path in files
