@@ -1,14 +1,22 @@
-"""What the watch keeps of a pod: with thousands of them it is what the worker's memory is made of."""
+"""What the watch keeps of a pod: with thousands of them it is what a worker's memory is made of. And when it lists anew."""
 
 import json
+import threading
 import tracemalloc
 import uuid
-from typing import Any
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
-from innkeeper.adapters.kubernetes.pods import slim
+import pytest
+
+from innkeeper.adapters.kubernetes import pods as watching
+from innkeeper.adapters.kubernetes.api import GoneError
+from innkeeper.adapters.kubernetes.pods import PodWatch, slim
 from innkeeper.adapters.kubernetes.workload import make_workload
 from innkeeper.model.workspace import ActivationRef
 from support.kubernetes import APP, CLUSTER
+from support.waiting import eventually
 
 MANY = 500
 MOST = 2_000
@@ -72,3 +80,73 @@ def test_pods_of_one_app_share_what_they_have_alike():
     assert one["spec"]["containers"] is other["spec"]["containers"]
     assert one["status"]["containerStatuses"] is other["status"]["containerStatuses"]
     assert one["status"]["podIP"] != other["status"]["podIP"]
+
+
+class Expiring:
+    """An API server whose watches have always expired; what ``spoken`` holds is said before, once each."""
+
+    def __init__(self) -> None:
+        self.lists = 0
+        self.spoken: list[bytes] = []
+
+    def pages(self, where: str, **query: object) -> Iterator[dict[str, Any]]:
+        self.lists += 1
+        yield {"metadata": {"resourceVersion": "1"}, "items": []}
+
+    @contextmanager
+    def stream(self, where: str, **query: object) -> Generator["Answer"]:
+        yield Answer(self)
+
+
+class Answer:
+    def __init__(self, server: Expiring) -> None:
+        self._server = server
+
+    def stream(self, size: int) -> Iterator[bytes]:
+        if self._server.spoken:
+            yield self._server.spoken.pop()
+        raise GoneError("too old", reason="expired")
+
+
+class Rests(threading.Event):
+    """Says for how long somebody would have waited, and does not wait."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+        self._most = most
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout or 0.0)
+        if len(self.asked) >= self._most:
+            self.set()
+        return self.is_set()
+
+
+@pytest.fixture
+def expiring(monkeypatch: pytest.MonkeyPatch) -> Expiring:
+    monkeypatch.setattr(watching.random, "uniform", lambda low, high: 1.0)
+    return Expiring()
+
+
+def rests(expiring: Expiring, most: int) -> list[float]:
+    watch = PodWatch(cast("Any", expiring), cluster="west")
+    watch._closed = resting = Rests(most)
+    watch.pods("anywhere")
+    eventually(resting.is_set)
+    watch.close()
+    return resting.asked
+
+
+def test_a_watch_that_expires_again_and_again_does_not_list_all_the_time(expiring: Expiring):
+    asked = rests(expiring, 8)
+    assert asked == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert expiring.lists == 9  # at once after the first one, then with a rest before each
+
+
+def test_what_expires_after_it_said_something_is_listed_at_once(expiring: Expiring):
+    """The control: as a watch does whose server has forgotten where it was."""
+    heard = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "2"}}}).encode() + b"\n"
+    expiring.spoken = [heard] * 5
+    assert rests(expiring, 1) == [0.1]
+    assert expiring.lists == 6  # five that spoke, and the first that did not

@@ -130,24 +130,31 @@ class PodWatch:
             self._thread.start()
 
     def _run(self) -> None:
-        pause, version, listed_at = _FIRST_PAUSE, "", 0.0
+        pause, version, listed_at, expired = _FIRST_PAUSE, "", 0.0, False
         while not self._closed.is_set():
             try:
                 if not version or time.monotonic() - listed_at > RELIST:
                     version, listed_at = self._list(), time.monotonic()
                 for event in self._events(version):
                     version = self._take(event) or version
-                    pause = _FIRST_PAUSE
+                    pause, expired = _FIRST_PAUSE, False
             except GoneError:
                 version = ""
+                if expired:  # again, and nothing was heard in between: a list of thousands is dear
+                    pause = self._rest(pause)
+                expired = True
             except SilentError:
                 continue
             except InnkeeperError as error:
                 if self._closed.is_set():
                     return
                 log.warning("pods.watch-broken", cluster=self._cluster, why=str(error))
-                self._closed.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause = self._rest(pause)
+
+    def _rest(self, pause: float) -> float:
+        """That long, more or less; returns how long the next one is."""
+        self._closed.wait(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        return min(2 * pause, _LONGEST_PAUSE)
 
     def _list(self) -> str:
         found: dict[str, dict[str, Manifest]] = {}
