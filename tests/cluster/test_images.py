@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from kubernetes import client
 
 from support.cluster import Sandbox
 from support.pods import PATIENCE, run_pod, running, start_pod
@@ -163,3 +164,27 @@ def test_the_probe_tells_what_it_could_do(sandbox: Sandbox, namespace: str) -> N
     assert not report["identity"]["token"]
     refused = report["identity"]["refused"]
     assert {name for name, error in refused.items() if error is None} == {"write_tmp"}
+
+
+def test_the_probe_tells_what_it_could_do_where_everything_is_allowed(sandbox: Sandbox) -> None:
+    """The control: each of its tries can succeed."""
+    namespace = sandbox.namespace()
+    container = client.V1Container(
+        name="it",
+        image=PROBE,
+        image_pull_policy="Never",
+        args=["report"],
+        env=[client.V1EnvVar(name="AGAIN", value="0")],
+        security_context=client.V1SecurityContext(privileged=True, run_as_user=0),
+    )
+    spec = client.V1PodSpec(restart_policy="Never", containers=[container])
+    pod = client.V1Pod(metadata=client.V1ObjectMeta(name="free"), spec=spec)
+    sandbox.cluster.core.create_namespaced_pod(namespace, pod)
+    running(sandbox, namespace, "free")
+    sandbox.ended(namespace, "free")
+    identity = json.loads(sandbox.log(namespace, "free"))["identity"]
+    assert (identity["uid"], identity["token"], identity["seccomp"]) == (0, True, "0")
+    assert not identity["no_new_privileges"]
+    assert int(identity["capabilities"], 16) & int(identity["bounding"], 16)
+    assert set(identity["refused"].values()) == {None}
+    assert len(identity["refused"]) == 5

@@ -10,7 +10,10 @@ import pytest
 import yaml
 from kubernetes import client
 
+from innkeeper.adapters.kubernetes import api as apis
+from innkeeper.adapters.kubernetes.api import Api
 from innkeeper.adapters.kubernetes.inspect import inspect, needed
+from innkeeper.adapters.kubernetes.names import collection
 from innkeeper.control import clusters
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import Cluster
@@ -122,6 +125,23 @@ def test_who_may_nothing_lacks_everything(as_whom: Callable[..., Path]):
 def test_a_refused_token_is_said(as_whom: Callable[..., Path]):
     with pytest.raises(TemporaryError, match=r"does not accept the credentials of kubeconfig:.*: renew them"):
         look(as_whom(token="not-a-token"))
+
+
+def test_what_was_renewed_is_heeded_without_a_restart(as_whom: Callable[..., Path], sandbox: Sandbox):
+    path = as_whom(("list", "", "namespaces"))
+    renewed = path.read_text()
+    kubeconfig(sandbox, path, token="run-out")
+    api = Api(f"kubeconfig:{path}", cluster="west")
+    try:
+        with pytest.raises(TemporaryError, match="renew them"):
+            api.list(collection("Namespace"), limit=1)
+        path.write_text(renewed)
+        api._looked_at -= apis._LOOK_AGAIN  # as ten seconds do
+        with pytest.raises(TemporaryError, match="renew them"):
+            api.list(collection("Namespace"), limit=1)
+        assert api.list(collection("Namespace"), limit=1)["items"]
+    finally:
+        api.close()
 
 
 def test_a_server_that_does_not_answer(sandbox: Sandbox, tmp_path: Path):

@@ -3,7 +3,7 @@
 import pytest
 
 from innkeeper.adapters.kubernetes.api import Api, ForbiddenError
-from innkeeper.adapters.kubernetes.names import collection
+from innkeeper.adapters.kubernetes.names import FIELD_MANAGER, collection
 from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import ActivationRef
 from support.cluster import Sandbox
@@ -27,6 +27,7 @@ def test_every_object_is_taken_as_it_is(api: Api, sandbox: Sandbox):
         taken = api.apply(manifest, dryRun="All", fieldValidation="Strict")
         assert taken["metadata"]["labels"] == manifest["metadata"]["labels"], name
         assert _within(manifest.get("spec", {}), taken.get("spec", {})), name
+        assert {one["manager"] for one in taken["metadata"]["managedFields"]} == {FIELD_MANAGER}, name
     pod = made["deployment"]["spec"]["template"]
     api.create(_pod(pod, str(ref)), collection=collection("Pod", str(ref)), dryRun="All")
 
