@@ -1,6 +1,6 @@
 """The small Protocols that the control layer needs from the outside world; adapters implement them.
 
-One contract suite per port (tests/contract) runs against every implementation, local and real. Every method is
+One suite per port runs against every implementation, local and real (docs/architecture.md says where). Every method is
 idempotent: a repeated call after a crash has the effect of one. Every method may raise ``TemporaryError`` (try again)
 or ``PermanentError`` (a person must act); those that carry a fence or a generation raise ``StaleFenceError`` or
 ``StaleGenerationError`` when the outside has seen a newer one: that refusal, by the outside itself, is what makes a

@@ -1,4 +1,4 @@
-"""What the watch keeps of a pod: with thousands of them it is what a worker's memory is made of. And when it lists anew."""
+"""What the watch keeps of a pod, of which a worker's memory is made where there are thousands; when it lists anew."""
 
 import json
 import threading
