@@ -9,6 +9,7 @@ It answers what a cluster is asked before it is registered (adapters/kubernetes/
 
 import json
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,11 +22,15 @@ import yaml
 
 @dataclass
 class PlayedApi:
-    """``forbidden``: rights that nobody has, as ``verb resource``. ``asked``: whose token came, in order."""
+    """``forbidden``: rights that nobody has, as ``verb resource``. ``asked``: whose token came, in order.
+
+    ``ahead``: seconds by which its clock differs from this machine's.
+    """
 
     url: str
     token: str = "good"
     minor: str = "37"
+    ahead: float = 0.0
     forbidden: set[str] = field(default_factory=set[str])
     asked: list[str] = field(default_factory=list[str])
 
@@ -57,6 +62,9 @@ def played_api() -> Generator[PlayedApi]:
             self.wfile.write(text)
 
         do_POST = do_GET  # noqa: N815 - http.server's names
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(time.time() + played.ahead)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             """Nothing: `asked` has it."""

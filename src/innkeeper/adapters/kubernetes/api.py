@@ -10,7 +10,9 @@ import json
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast
 from urllib.parse import urlencode
 
@@ -79,11 +81,20 @@ class Api:
         self._host: str = self._client.configuration.host or ""
         self._renewing = threading.Lock()
         self._looked_at = -_LOOK_AGAIN
+        self._dated: tuple[str, float] | None = None
 
     @property
     def host(self) -> str:
         """Where it is, as the access says: ``https://…``."""
         return self._host
+
+    def now(self) -> datetime:
+        """What time it is there, by its last answer: what is old there is so by its clock, not by that of a worker."""
+        if self._dated is not None:
+            date, heard_at = self._dated
+            with suppress(ValueError):
+                return parsedate_to_datetime(date) + timedelta(seconds=time.monotonic() - heard_at)
+        return datetime.now(UTC)
 
     def get(self, where: str, **query: str | int) -> Manifest | None:
         """One object as it is now (never from a server's cache), or None."""
@@ -261,7 +272,7 @@ class Api:
         url = f"{self._host}{where}" + (f"?{urlencode(query)}" if query else "")
         # As text: the client turns only some content types into JSON itself.
         payload = None if body is None else json.dumps(body, separators=(",", ":"))
-        return self._client.rest_client.pool_manager.request(
+        answer = self._client.rest_client.pool_manager.request(
             method,
             url,
             body=payload,
@@ -269,6 +280,9 @@ class Api:
             preload_content=False,
             timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
         )
+        if date := answer.headers.get("Date"):
+            self._dated = date, time.monotonic()
+        return answer
 
     def _error(self, status: int, headers: Mapping[str, str], data: bytes, method: str, where: str) -> Exception:
         told = _status(data)

@@ -10,7 +10,7 @@ started in it, and nothing kept.
 import random
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -57,7 +57,7 @@ class Housekeeping:
     def tick(self) -> None:
         if time.monotonic() >= self._due_at:
             self._due_at = time.monotonic() + EVERY
-            self.clean(now=datetime.now(UTC))
+            self.clean(now=self._api.now())
 
     def clean(self, *, now: datetime) -> None:
         stopped, living = self._marks.everyone(), set[str]()
@@ -79,7 +79,7 @@ class Housekeeping:
         """Say why a namespace does not vanish, once in a while: a finalizer, an API that does not answer."""
         metadata, now = namespace["metadata"], time.monotonic()
         since = datetime.fromisoformat(metadata["deletionTimestamp"])
-        if datetime.now(UTC) - since < _SLOW or now - self._said_at.get(metadata["name"], -_SAY_EVERY) < _SAY_EVERY:
+        if self._api.now() - since < _SLOW or now - self._said_at.get(metadata["name"], -_SAY_EVERY) < _SAY_EVERY:
             return
         self._said_at = {name: at for name, at in self._said_at.items() if now - at < _SAY_EVERY}
         self._said_at[metadata["name"]] = now

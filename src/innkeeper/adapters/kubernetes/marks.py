@@ -5,7 +5,7 @@ cache) after it has made its namespace; stop raises it before it looks for one. 
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from innkeeper.adapters.kubernetes.api import Api, ConflictError
 from innkeeper.adapters.kubernetes.names import (
@@ -23,7 +23,7 @@ from innkeeper.model.errors import TemporaryError
 from innkeeper.model.workspace import ActivationRef
 
 KEPT = timedelta(hours=24)
-"""A start that was frozen for longer does not go on (starting.py)."""
+"""By the cluster's clock. A start that was frozen for longer does not go on (starting.py)."""
 
 _NEVER = -1
 _PREFIX = "stop-"
@@ -50,7 +50,7 @@ class Marks:
             try:
                 if found is None:
                     self._api.create(self._make(ref), collection=collection("ConfigMap", self._namespace))
-                elif self._api.replace(_raised(found, ref.generation)) is None:
+                elif self._api.replace(_raised(found, ref.generation, at=self._api.now())) is None:
                     continue
             except ConflictError:
                 continue
@@ -98,17 +98,17 @@ class Marks:
                 "namespace": self._namespace,
                 "labels": {MANAGED_BY: MANAGER, CLUSTER: self._cluster, WORKSPACE: ref.workspace_id},
             },
-            "data": _data(ref.generation),
+            "data": _data(ref.generation, at=self._api.now()),
         }
 
 
-def _raised(found: Manifest, generation: int) -> Manifest:
+def _raised(found: Manifest, generation: int, *, at: datetime) -> Manifest:
     # Kind and version come without, from a list as from a get of some servers.
-    return {**found, "apiVersion": "v1", "kind": "ConfigMap", "data": _data(generation)}
+    return {**found, "apiVersion": "v1", "kind": "ConfigMap", "data": _data(generation, at=at)}
 
 
-def _data(generation: int) -> dict[str, str]:
-    return {"generation": str(generation), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+def _data(generation: int, *, at: datetime) -> dict[str, str]:
+    return {"generation": str(generation), "at": at.isoformat(timespec="seconds")}
 
 
 def _generation(mark: Manifest | None) -> int:
