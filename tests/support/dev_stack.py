@@ -362,6 +362,7 @@ def running(data: Path, *options: str) -> Generator[Stack]:
                     process.resume()  # a failed test may have left one paused
             if (data / "VERSION").exists():
                 stack.stop()
+                guard.kill()  # it would start one more program, to stop what is gone
         finally:
             assert guard.stdin is not None
             guard.stdin.close()
