@@ -14,7 +14,8 @@ from innkeeper.model.errors import PermanentError, StaleFenceError, TemporaryErr
 from innkeeper.model.observed import DatabaseObservation
 from innkeeper.model.workspace import TenantDatabase
 from innkeeper.ports import DatabaseServer
-from support.tenants import Login, may_login, new_database
+from support.tenants import Login, await_nobody_in, may_login, new_database
+from support.waiting import eventually
 
 ABSENT = DatabaseObservation(database_exists=False, role_exists=False, owner_exists=False, can_login=False, sessions=0)
 CLOSED = DatabaseObservation(database_exists=True, role_exists=True, owner_exists=True, can_login=False, sessions=0)
@@ -229,6 +230,7 @@ def test_the_connection_limit_is_the_databases(house: House):
             login.connect(house.postgres)
         raised = TenantDatabase.of(database.workspace_id, connections=3)
         house.server.open_login(raised, login.verifier, fence=1)
+        eventually(lambda: house.server.observe(database).sessions == 2, describe="who was refused has left")
         login.connect(house.postgres).close()
     house.server.drop_database(database, fence=1)
 
@@ -271,6 +273,7 @@ def test_an_extension_that_cannot_be_had_is_named_and_nothing_is_made(house: Hou
 def spare(house: House) -> Iterator[TenantDatabase]:
     made = TenantDatabase.of(ids.spare_id(), connections=0)
     house.server.ensure_database(made, fence=3)
+    await_nobody_in(house.postgres.dsn(), made.name)
     yield made
     house.server.drop_database(made, fence=10**6)
 
@@ -295,6 +298,7 @@ def test_a_spare_becomes_the_database_and_nothing_is_left_of_it(
             login.connect(house.postgres)
     # Whoever kept the spare takes nothing away, however late.
     house.server.drop_database(spare, fence=4)
+    await_nobody_in(house.postgres.dsn(), wanted.name)  # it has one connection
     assert may_login(house.postgres, login)
 
 

@@ -16,7 +16,7 @@ from innkeeper.adapters.postgres.errors import DRIFT
 from innkeeper.model import ids
 from innkeeper.model.errors import PermanentError, TemporaryError
 from innkeeper.model.workspace import TenantDatabase
-from support.tenants import Login, new_database
+from support.tenants import Login, await_nobody_in, new_database
 
 Admin = psycopg.Connection[Any]
 
@@ -42,9 +42,10 @@ def database(server: PostgresServer) -> Iterator[TenantDatabase]:
 
 
 @pytest.fixture
-def spare(server: PostgresServer) -> Iterator[TenantDatabase]:
+def spare(pg_server: EmbeddedPostgres, server: PostgresServer) -> Iterator[TenantDatabase]:
     made = TenantDatabase.of(ids.spare_id(), connections=0)
     server.ensure_database(made, fence=1)
+    await_nobody_in(pg_server.dsn(), made.name)
     yield made
     server.drop_database(made, fence=10**6)
 

@@ -22,6 +22,7 @@ from innkeeper.store.session import Session
 from innkeeper.worker import Worker, WorkerSettings
 from support import house as h
 from support.table_gateway import TableGateway
+from support.tenants import await_nobody_in
 from support.waiting import eventually
 
 
@@ -38,6 +39,15 @@ def _nothing_is_left(house: House, pool_instance: Instance) -> Iterator[None]:
 def states(house: House, instance_id: str = "ins-1") -> list[str]:
     with house.database.transaction() as session:
         return sorted(one.state.value for one in spares.of(session, instance_id))
+
+
+def filled(house: House, instance: Instance, *, wanted: int) -> list[str]:
+    """Their databases, once nobody is in them any more who made them: such a one would not be taken."""
+    control.tend(house, wanted=wanted)
+    with house.database.transaction() as session:
+        names = [f"ws_{one.id}" for one in spares.of(session, "ins-1")]
+    await_nobody_in(resolve_secret(instance.admin_secret), *names)
+    return names
 
 
 def numbers(instance: Instance, *names: str) -> set[int]:
@@ -59,10 +69,8 @@ def active(house: House, *slugs: str) -> None:
 def test_a_sign_up_gets_a_spare_and_another_is_made(
     house: House, customer: Customer, gateway: TableGateway, pool_instance: Instance
 ):
-    control.tend(house, wanted=1)
-    with house.database.transaction() as session:
-        (spare,) = spares.of(session, "ins-1")
-    before = numbers(pool_instance, f"ws_{spare.id}")
+    (spare,) = filled(house, pool_instance, wanted=1)
+    before = numbers(pool_instance, spare)
     asked = h.create(house, "acme", customer)
     assert states(house) == ["given"]
     with house.database.transaction() as session:
@@ -72,7 +80,7 @@ def test_a_sign_up_gets_a_spare_and_another_is_made(
     assert numbers(pool_instance, f"ws_{h.read(house, 'acme').id}") == before
     control.tend(house, wanted=1)
     assert states(house) == ["ready"]
-    assert not numbers(pool_instance, f"ws_{spare.id}")
+    assert not numbers(pool_instance, spare)
 
 
 def test_without_a_spare_it_is_made_as_ever(house: House, customer: Customer, gateway: TableGateway):
@@ -118,10 +126,7 @@ def test_two_sign_ups_at_once_get_two(
 def test_many_sign_ups_at_once_share_what_there_is(
     house: House, customer: Customer, gateway: TableGateway, pool_instance: Instance
 ):
-    control.tend(house, wanted=3)
-    with house.database.transaction() as session:
-        names = [f"ws_{one.id}" for one in spares.of(session, "ins-1")]
-    before = numbers(pool_instance, *names)
+    before = numbers(pool_instance, *filled(house, pool_instance, wanted=3))
     slugs = [f"acme-{number}" for number in range(5)]
     with ThreadPoolExecutor(5) as pool:
         assert len([*pool.map(lambda slug: h.create(house, slug, customer), slugs)]) == 5

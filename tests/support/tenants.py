@@ -9,6 +9,7 @@ from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.model import ids
 from innkeeper.model.credentials import activation_password, activation_verifier
 from innkeeper.model.workspace import ActivationRef, TenantDatabase
+from support.waiting import eventually
 
 
 def new_database(*, connections: int = 5, extensions: tuple[str, ...] = ()) -> TenantDatabase:
@@ -48,6 +49,13 @@ def connect(server: EmbeddedPostgres, user: str, password: str, database: str) -
         autocommit=True,
         connect_timeout=5,
     )
+
+
+def await_nobody_in(dsn: str, *databases: str) -> None:
+    """Whoever has closed a connection is seen there, and counted, until its server process has ended too."""
+    inside = "SELECT datname, pid FROM pg_stat_activity WHERE datname = ANY (%s) AND backend_type = 'client backend'"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        eventually(lambda: not connection.execute(inside, ([*databases],)).fetchall())
 
 
 def may_login(server: EmbeddedPostgres, login: Login) -> bool:
