@@ -29,6 +29,7 @@ from support.kept import kept
 from support.site import Folders, Site
 from support.state import Dsns
 from support.table_gateway import TableGateway
+from support.tenants import await_nobody_in
 from support.waiting import eventually
 
 
@@ -337,6 +338,7 @@ def _with_one_to_give(stage: Stage) -> None:
     """And no more are made: what is there afterwards is what became of it."""
     stage.crew.spares = 1
     stage.crew.until(lambda: stage.spares() == ["ready"])
+    await_nobody_in(stage.site.pool_dsn, *(stage.site.look().databases - stage.site.baseline))
 
 
 def _nothing_there(stage: Stage) -> bool:
