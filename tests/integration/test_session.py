@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import psycopg
 import pytest
@@ -10,6 +12,7 @@ from structlog.testing import capture_logs
 from innkeeper.adapters.local.embedded_postgres import EmbeddedPostgres
 from innkeeper.model.errors import TemporaryError
 from innkeeper.store import clock
+from innkeeper.store.locks import held
 from innkeeper.store.session import Database, Session
 from innkeeper.store.signals import Signals
 from support.state import Dsns
@@ -108,9 +111,25 @@ def test_who_answers_requests_is_connected_before_the_first(state: Database, sup
         found += " AND backend_type = 'client backend'"  # the server looks after a new database, too
         return superuser.execute(found).fetchall() != []
 
-    assert not connected()
+    eventually(lambda: not connected(), describe="who made the database has left it")
     state.hasten()
     eventually(connected)
+
+
+def test_a_lock_is_free_as_soon_as_it_is_given_back(state: Database, monkeypatch: pytest.MonkeyPatch):
+    """Not only once the server has noticed that the connection ended: here that takes until the end of the test."""
+    with ExitStack() as late:
+
+        def close(connection: psycopg.Connection[Any]) -> None:
+            late.callback(ended, connection)
+
+        ended = psycopg.Connection.close
+        with monkeypatch.context() as patch:
+            patch.setattr(psycopg.Connection, "close", close)
+            with held(state, "one") as mine, held(state, "one") as another:
+                assert (mine, another) == (True, False)
+        with held(state, "one") as mine:
+            assert mine
 
 
 def test_a_standby_is_waited_for_until_it_is_promoted(own_server: EmbeddedPostgres):
