@@ -2,13 +2,19 @@
 
 import re
 import socket
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from support.gateway import BROWSER, PARENT, Gateway
 from support.ports import free_port
 from support.small_app import SmallApp
+from support.waiting import PATIENCE, eventually
 
 SHOP = f"shop.{PARENT}"
 BANK = f"bank.{PARENT}"
@@ -244,3 +250,47 @@ def test_an_app_that_is_gone_is_a_503_that_says_when_to_try_again(two: tuple[Gat
     reply = front.get(SHOP, headers=BROWSER)
     assert (reply.status, reply.headers["retry-after"]) == (503, "2")
     assert "<h1>" in reply.text
+
+
+LINEAR = Path("/proc/sys/net/ipv4/tcp_syn_linear_timeouts")
+"""Where there is this, a SYN is sent again every second; elsewhere after one second, then after two more."""
+
+
+def sent_again(to: int, *, but: set[int]) -> int:
+    """How often the SYN was, of whoever tries to connect to that port; ``but``: ports of those who are not meant."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    tried = [line for line in lines if line[3] == "02" and int(line[2].rpartition(":")[2], 16) == to]
+    meant = [line for line in tried if int(line[1].rpartition(":")[2], 16) not in but]
+    return max((int(line[6], 16) for line in meant), default=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no Linux: how often a SYN was sent is in its /proc")
+def test_a_later_request_of_a_connection_waits_for_an_app_that_takes_none_for_two_seconds(
+    two: tuple[Gateway, SmallApp, SmallApp],
+):
+    front, _, _ = two
+    with socket.create_server(("127.0.0.1", free_port()), backlog=0) as listener, front.connect() as sock:
+        late: Any = SimpleNamespace(ip="127.0.0.1", port=listener.getsockname()[1])
+        site = front.workspace("late")
+        front.settled(front.publish(site, late))
+        file = sock.makefile("rb")
+        sock.sendall(f"GET / HTTP/1.1\r\nHost: {BANK}\r\n\r\n".encode())
+        while file.readline().strip():
+            pass
+        assert file.read(4) == b"bank"
+
+        with ExitStack() as full:  # its queue, so SYNs are dropped
+            others = [full.enter_context(socket.socket()) for _ in range(4)]
+            for other in others:
+                other.setblocking(False)
+                other.connect_ex(listener.getsockname())
+            sock.sendall(f"GET / HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode())
+            ports = {other.getsockname()[1] for other in others}
+            eventually(lambda: sent_again(late.port, but=ports) >= (2 if LINEAR.exists() else 1))
+        listener.settimeout(PATIENCE)
+        while True:  # the others have said nothing
+            with listener.accept()[0] as asking:
+                if asking.recv(65536):
+                    asking.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+                    break
+        assert file.readline() == b"HTTP/1.1 200 OK\r\n"
