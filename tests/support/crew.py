@@ -1,7 +1,9 @@
 """Workers that die and are followed by others, one round of a worker's ticks at a time, in the test's own thread.
 
 A round is what worker.py ticks, in the order of its table. ``Died`` ends the worker in the middle of whatever it did:
-nothing is given back, and the next one comes once the lease has run out (by SQL, not by waiting).
+nothing is given back, and the next one comes once the lease has run out (by SQL, not by waiting). It begins with the
+tick that the dead one did not end, a few times, and then goes on with the next: they are timers, none waits for others.
+So each fault is followed by the same tick or by another, as the order of faults has it.
 """
 
 import threading
@@ -19,9 +21,12 @@ from innkeeper.store import leases
 from support import house as h
 from support.faults import Died, Faults, Point, wrap
 from support.kept import kept
-from support.waiting import PATIENCE, eventually
+from support.waiting import PATIENCE, POLL, eventually
 
 T = TypeVar("T")
+
+AT_ONCE = 4
+"""So often a tick comes in a round at most, where a fault befell it."""
 
 
 @dataclass
@@ -42,25 +47,38 @@ class Crew:
 
     def __post_init__(self) -> None:
         self.faulty = wrap(self.house, self.faults)
+        self._pause = POLL
 
     def round(self) -> None:
-        """All ticks once; a dead worker's successor goes on with the next: they are timers, none waits for others."""
-        self.faults.another_worker()
+        """All ticks, each again while a fault befell it, ``AT_ONCE`` times at most."""
+        began = self.faults.happened
         for tick in self.ticks:
-            self.faults.context = tick
-            try:
-                self._survive(tick)
-            except Died:
-                self.bury()
+            for _ in range(AT_ONCE):
+                before = self.faults.happened
                 self.faults.another_worker()
+                self.faults.context = tick
+                try:
+                    self._survive(tick)
+                except Died:
+                    self.bury()
+                else:
+                    if self.faults.happened == before:
+                        break
+                    self.hurry()
         self.hurry()
+        self._pause = POLL if self.faults.happened == began else 0.0
 
     def until(self, condition: Callable[[], object], *, timeout: float = PATIENCE) -> None:
         def look() -> bool:
             self.round()
             return bool(condition())
 
-        eventually(look, timeout=timeout, describe=lambda: (h.describe(self.house), self.failures[-5:]))
+        eventually(
+            look,
+            timeout=timeout,
+            describe=lambda: (h.describe(self.house), self.failures[-5:]),
+            poll=lambda: self._pause,  # none after a fault: what it interrupted can go on
+        )
 
     def persist(self, act: Callable[[House], T], done: Callable[[], T | None], *, context: str) -> T:
         """What a person's client does: ask again until there is an answer, and find out first what became of it."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cache
 from typing import Any, NoReturn, Protocol, TypeVar, cast, get_type_hints
 
 from innkeeper import ports
@@ -96,6 +97,7 @@ class Faults:
 
     choose: Chooser
     context: str = ""
+    happened: int = 0
     _answers: dict[tuple[str, str], Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _dying: bool = False
@@ -173,6 +175,7 @@ class Faults:
                 possible = tuple(kind for kind in possible if kind not in DEATHS)
             kind = self.choose(Point(name, self.context), possible)
             self._dying = self._dying or kind in DEATHS
+            self.happened += kind is not None
             return kind
 
     def _die(self, name: str) -> NoReturn:
@@ -239,6 +242,7 @@ def methods(protocol: type) -> list[str]:
     return [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
 
 
+@cache
 def given(protocol: type, method: str) -> type | None:
     """The port that a method gives out, if it does."""
     result = get_type_hints(getattr(protocol, method)).get("return")

@@ -51,13 +51,19 @@ class Progress:
             whole: dict[str, Any] = self.read()
             whole.setdefault(section, {})[unit] = numbers
             draft = self._path.with_suffix(".draft")
-            draft.write_text(json.dumps(whole, indent=1, sort_keys=True))
+            draft.write_text(_a_line_a_section(whole))
             draft.replace(self._path)
 
     def table(self) -> str:
         """By section: how many units of those wanted, how long the rest will take, and the sum of each number."""
         lines = [_line(section, list(units.values())) for section, units in sorted(self.read().items())]
         return "\n".join(lines) or "nothing was reached yet"
+
+
+def _a_line_a_section(whole: dict[str, dict[str, Numbers]]) -> str:
+    """Written twice a unit, and there are thousands: only without indentation does json use what is written in C."""
+    lines = (f"{json.dumps(section)}: {json.dumps(units)}" for section, units in sorted(whole.items()))
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _line(section: str, units: list[Numbers]) -> str:

@@ -11,6 +11,9 @@ from typing import Self
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
+AT_LEAST_EVERY = 0.2
+"""Seconds between two readings that nobody asks for. Whoever waits for one asks, and it comes at once."""
+
 
 class TableGateway:
     """Registers, reads, acknowledges and drains at once, in a thread, until it is closed or ``silent``."""
@@ -41,8 +44,11 @@ class TableGateway:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
-        self._thread.join()
-        self._connection.close()
+        try:
+            self._connection.execute("SELECT pg_notify('reads', '')")  # it waits for news
+        finally:
+            self._thread.join()
+            self._connection.close()
 
     def count(self, workspace_id: str, requests: int = 1) -> None:
         """So many requests were answered (reported by the next reading)."""
@@ -92,7 +98,7 @@ class TableGateway:
                     if not self.silent.is_set():
                         with self._connection.transaction():
                             self._catch_up(seen)
-                for _ in listener.notifies(timeout=0.02, stop_after=1):
+                for _ in listener.notifies(timeout=AT_LEAST_EVERY, stop_after=1):
                     pass
 
     def _catch_up(self, seen: dict[str, int]) -> None:

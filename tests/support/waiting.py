@@ -20,7 +20,7 @@ def eventually(
     *,
     timeout: float = PATIENCE,
     describe: str | Callable[[], object] = "",
-    poll: float = POLL,
+    poll: float | Callable[[], float] = POLL,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> T:
     """Call `predicate` until it returns something true and return that; fail with what was seen last otherwise.
@@ -48,7 +48,7 @@ def eventually(
             seen = f"raised {error!r}" if error is not None else f"returned {value!r}"
             message = f"not within {timeout:g} s: {what} (looked {looks} times; the last look {seen})"
             raise AssertionError(message) from error
-        time.sleep(poll)
+        time.sleep(poll() if callable(poll) else poll)
 
 
 def holds_in_time(predicate: Callable[[], object], *, timeout: float, poll: float = POLL) -> bool:
