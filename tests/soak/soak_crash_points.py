@@ -25,7 +25,10 @@ def test_seed(stage: Stage, unit: str):
     stage.schedule.kinds, stage.schedule.share = (DEATHS, 1.0) if int(seed) % 2 else ((*DEATHS, *TROUBLES), 0.5)
     with Progress().unit(SECTION, unit, of=UNITS) as reached:
         scenario.play(stage)
-        # A unit that is reached left no orphan and nothing stuck: play() fails on either.
+        # A unit that is reached left no orphan and nothing stuck: play() fails on either. And it had what it is for.
+        befallen = {point.call for _, point in stage.schedule.fired}
+        assert len(stage.schedule.fired) > 20
+        assert befallen >= scenario.uses or int(seed) % 2 == 0, "a call that it makes was spared"
         reached |= {
             "points": len(stage.schedule.points),
             "faults": len(stage.schedule.fired),
