@@ -12,7 +12,7 @@ from support.traffic import sleep_and_wake
 pytest_plugins = ["support.dev_stack"]
 
 SECTION = "sleep and wake"
-TOTAL, BATCH, REQUESTS = int(os.environ.get("SOAK_CYCLES", "1000")), 20, 400
+TOTAL, BATCH, REQUESTS = int(os.environ.get("SOAK_CYCLES", "1000")), 50, 400
 UNITS = [f"batch {number}" for number in range(1, -(-TOTAL // BATCH) + 1)]
 
 

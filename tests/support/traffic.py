@@ -95,15 +95,20 @@ def sleep_and_wake(stack: Stack, pair: Sequence[str], *, cycles: int, requests: 
     """
     generations = {slug: stack.workspace(slug)["generation"] for slug in pair}
     with traffic(stack, pair, clients=8) as tally:
-        eventually(lambda: all(tally.answered[slug] for slug in pair))
+        wanted = dict.fromkeys(pair, 1)
+
+        def served(slug: str) -> bool:
+            return tally.answered[slug] >= wanted[slug]
+
         for cycle in range(cycles):
             slug = pair[cycle % len(pair)]
+            eventually(lambda: served(slug))  # noqa: B023 - within this round
             generations[slug] += 1
             operation = stack.done(stack.verb(slug, "deactivate"))
             assert operation["state"] == "done", operation
             stack.reaches(slug, "active", generation=generations[slug])
-            wanted = tally.answered[slug] + requests
-            eventually(lambda: tally.answered[slug] >= wanted)  # noqa: B023 - within this round
+            wanted[slug] = tally.answered[slug] + requests
+        eventually(lambda: all(served(slug) for slug in pair))
     assert (tally.lost, tally.foreign) == ([], [])
     assert tally.doubled() == {}
     return tally
