@@ -72,7 +72,7 @@ def make(product: Installation, slug: str, customer: str, app: str) -> dict[str,
     return product.workspace(slug)
 
 
-def register(product: Installation, name: str, image: str, *, egress: str = "none", **more: Any) -> None:
+def register(product: Installation, name: str, image: str, *, egress: Any = "none", **more: Any) -> None:
     spec = {
         "apiVersion": "innkeeper.dev/v1",
         "kind": "App",
@@ -197,6 +197,11 @@ def test_a_workspace_reaches_its_own_database_and_dns_and_nothing_else(
     make(product, "acme-out", "Acme", "probe-out")
     assert reached(report(product, "acme-out")["dialled"]) == OWN | {"internet"}
     assert len(outside.seen(INTERNET)) > before
+    # With a list: the block at the port that is listed, and neither at another.
+    for slug, port, more in (("acme-listed", PORT, {"internet"}), ("acme-other", PORT + 1, set[str]())):
+        register(product, slug, PROBE, env=env, egress=[{"cidr": f"{INTERNET}/32", "port": port}])
+        make(product, slug, "Acme", slug)
+        assert reached(report(product, slug)["dialled"]) == OWN | more
 
 
 def test_another_database_on_its_own_server_refuses_it(product: Installation, bravo: dict[str, Any]):

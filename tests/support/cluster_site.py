@@ -25,7 +25,7 @@ OBJECTS = {
     "networkpolicies": "app",
     "secrets": "app",
     "services": "app",
-    "deployments": "app",
+    "deployments or statefulsets": "app",
 }
 """What an activation that is ready has in its namespace."""
 
@@ -132,6 +132,7 @@ def marks(pods: Pods) -> dict[str, int]:
 
 def _objects(pods: Pods, space: str) -> dict[str, set[str]]:
     core, api = pods.core, pods.sandbox.cluster.api
+    workloads = client.AppsV1Api(api)
     lists = {
         "serviceaccounts": core.list_namespaced_service_account,
         "resourcequotas": core.list_namespaced_resource_quota,
@@ -139,9 +140,11 @@ def _objects(pods: Pods, space: str) -> dict[str, set[str]]:
         "networkpolicies": client.NetworkingV1Api(api).list_namespaced_network_policy,
         "secrets": core.list_namespaced_secret,
         "services": core.list_namespaced_service,
-        "deployments": client.AppsV1Api(api).list_namespaced_deployment,
+        "deployments": workloads.list_namespaced_deployment,
+        "statefulsets": workloads.list_namespaced_stateful_set,
     }
-    return {kind: {one.metadata.name for one in _items(listed(space))} for kind, listed in lists.items()}
+    there = {kind: {one.metadata.name for one in _items(listed(space))} for kind, listed in lists.items()}
+    return there | {"deployments or statefulsets": there["deployments"] | there["statefulsets"]}
 
 
 def _key_of(labels: dict[str, str]) -> Key:
