@@ -45,6 +45,11 @@ class PlayedApi:
         return 200, {"items": []}
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """Much is asked at once: of five, the default, whoever finds them full comes again a second later."""
+
+
 @contextmanager
 def played_api() -> Generator[PlayedApi]:
     class Handler(BaseHTTPRequestHandler):
@@ -69,7 +74,7 @@ def played_api() -> Generator[PlayedApi]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             """Nothing: `asked` has it."""
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listening = _Server(("127.0.0.1", 0), Handler)
     played = PlayedApi(f"http://127.0.0.1:{listening.server_address[1]}")
     thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
