@@ -55,7 +55,7 @@ def outcome(made: Any, words: list[str]) -> object:
         [], ["there"], [""], ["--text", "x"], ["--text", ""], ["--text", "ä\n"], ["--parsed", "x"], ["--flag"],
         ["--number", "7"], ["--number", "007"], ["--number", "-7"], ["--number", "1_000"], ["--number", " 7"],
         ["--number", "7.0"], ["--number", "\u0667"], ["--number", "²"], ["--number", "x"], ["--number", ""],
-        ["--number", "9" * 30], ["--bounded", "3"], ["--bounded", "0"], ["--bounded", "x"],
+        ["--number", "9" * 30], ["--number", "9" * 5000], ["--bounded", "3"], ["--bounded", "0"], ["--bounded", "x"],
         ["--part", "1.5"], ["--part", "0"], ["--part", "nan"],
         ["--colour", "dark-red"], ["--colour", "DARK_RED"], ["--colour", "Red"], ["--colour", "blue"],
         ["--word", "json"], ["--word", "JSON"], ["--word", "yaml"],

@@ -13,6 +13,9 @@ from typing import Any
 
 NOT_PLAIN = object()
 
+_DIGITS = 19
+"""As many and more go Typer's own way: Python itself refuses numbers of thousands of them."""
+
 
 def lean(command: Any) -> None:
     """Prepare a command, and all below it."""
@@ -69,7 +72,7 @@ def _word(choice: Any) -> Any:
 
 def _number(value: Any) -> Any:
     if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdecimal() else NOT_PLAIN
+        return int(value) if value.isascii() and value.isdecimal() and len(value) < _DIGITS else NOT_PLAIN
     return value if type(value) is int else NOT_PLAIN
 
 
