@@ -91,6 +91,7 @@ def withdrawn(sleep: Sleep) -> Generator[None]:
         lock.execute("LOCK TABLE acknowledgements IN SHARE MODE")
         sleep.begin()
         sleep.reaches(STOPPING)
+        eventually(lambda: sleep.id not in sleep.stack.routes())  # until then the old route leads to it
         yield
 
 

@@ -55,13 +55,6 @@ def sessions(stack: Stack, slug: str) -> int:
     return stack.pool_rows("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", role_of(stack, slug))[0][0]
 
 
-def routes_of_haproxy(stack: Stack, name: str) -> str:
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.connect(os.fspath(stack.data / "gateway" / "haproxy.sock"))
-        sock.sendall(f"show map {name}\n".encode())
-        return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
-
-
 @contextlib.contextmanager
 def open_stream(stack: Stack, slug: str) -> Generator[socket.socket]:
     """A download that goes on for as long as the test likes."""
@@ -84,7 +77,7 @@ def test_after_48_hours_without_traffic_it_is_deactivated_and_the_next_request_w
         stack.ask("plain", "/count", method="POST")
     process = process_of(stack, "plain")
     assert can_log_in(stack, "plain")
-    assert "plain" in routes_of_haproxy(stack, "hosts.map")
+    assert "plain" in stack.routes()
 
     stack.advance("49h")
 
@@ -92,7 +85,7 @@ def test_after_48_hours_without_traffic_it_is_deactivated_and_the_next_request_w
     assert (asleep["state"], asleep["pid"], asleep["generation"]) == ("deactivated", None, 1)
     assert not process.is_running()
     assert stack.awake_processes("plain") == []
-    assert asleep["id"] not in routes_of_haproxy(stack, "hosts.map")
+    assert asleep["id"] not in stack.routes()
     assert (can_log_in(stack, "plain"), sessions(stack, "plain")) == (False, 0)
     # The data are there, and the role cannot get at them.
     assert stack.pool_rows("SELECT value FROM counter WHERE name = 'count'", database=role_of(stack, "plain")) == [(3,)]

@@ -16,6 +16,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -310,6 +311,13 @@ class Stack:
         """On the workspaces' PostgreSQL, as superuser."""
         with psycopg.connect(self.local.superuser_dsn("pool-1", database), autocommit=True) as connection:
             return connection.execute(query, values).fetchall()
+
+    def routes(self) -> str:
+        """The awake, as HAProxy has them at this moment."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(os.fspath(self.data / "gateway" / "haproxy.sock"))
+            sock.sendall(b"show map hosts.map\n")
+            return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
 
     def log(self, name: str) -> str:
         return (self.data / "log" / f"{name}.log").read_text(errors="replace")
