@@ -9,9 +9,10 @@ import httpx2
 import pytest
 import uvicorn
 
-from innkeeper.hub import cookies, progress
+from innkeeper.hub import cookies, guard, progress
 from innkeeper.hub.guard import safe_return_to
-from innkeeper.model.workspace import State
+from innkeeper.model.workspace import Operation, State, Workspace
+from innkeeper.store.session import Session
 from support.hub import Browser, Hub, advance
 from support.ports import free_port
 from support.waiting import PATIENCE, eventually
@@ -81,6 +82,27 @@ def test_steps_arrive_as_they_happen_and_the_end_says_where_to_go(hub: Hub, port
         assert next(heard) == ("landed", "https://acme.apps.test")
         assert next(heard)[0] == "over"
         assert list(heard) == []
+
+
+def test_a_step_is_shown_with_the_state_that_it_led_to(hub: Hub, port: int, monkeypatch: pytest.MonkeyPatch):
+    """Though it is taken right between two statements of a look."""
+    browser, path = signed_up(hub)
+    read, due = guard.operation_of, ["ready"]
+
+    def and_then_it_ends(session: Session, who: guard.Visitor, operation_id: str) -> tuple[Operation, Workspace]:
+        found = read(session, who, operation_id)
+        if due:
+            step, now = due.pop(), datetime.now(UTC)
+            advance(hub.database, "acme", step=step, message="Ready", state=State.ACTIVE, activated_at=now)
+        return found
+
+    with stream(port, browser, f"{path}/events") as heard:
+        next(heard)
+        monkeypatch.setattr(guard, "operation_of", and_then_it_ends)
+        advance(hub.database, "acme", step="database", message="Its database is made")
+        pages = [page for name, page in heard if not name]
+    assert "acme is running" in pages[-1]
+    assert [page for page in pages if "Ready" in page and "acme is running" not in page] == []
 
 
 def test_without_a_notification_a_page_looks_by_itself(hub: Hub, port: int, monkeypatch: pytest.MonkeyPatch):

@@ -48,8 +48,11 @@ async def events(
     feed: OperationFeed = request.app.state.feed
 
     def look() -> views.Progress | None:
-        """None once the visitor has signed out, or lost the session or the membership."""
-        with services.database.transaction() as session:
+        """None once the visitor has signed out, or lost the session or the membership.
+
+        At one moment: a last step without the state that it led to would be shown for as long as the next look takes.
+        """
+        with services.database.snapshot() as session:
             try:
                 still = guard.visitor(request, services, session, touch=False) if shown else who
                 return _progress(session, services, still, operation_id)
