@@ -17,6 +17,7 @@ from innkeeper.control import clock as clock_verbs
 from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life
+from innkeeper.model.retention import NOTICE_RETRY
 from innkeeper.model.workspace import Customer, Operation, TenantDatabase, Workspace
 from innkeeper.store import activations, apps, clusters, instances, operations, traffic
 from support import house as h
@@ -205,7 +206,8 @@ def _wake_during_sleep(stage: Stage) -> None:
 
 
 def _purge(stage: Stage) -> None:
-    stage.pass_time(timedelta(days=61))
+    """A notice that did not go out is tried again six hours later, and the purge waits: eight faults can befall it."""
+    stage.pass_time(timedelta(days=61) + 8 * NOTICE_RETRY)
 
 
 def _suspend_and_resume(stage: Stage) -> None:
