@@ -34,3 +34,4 @@ def test_seed(stage: Stage, unit: str):
             "faults": len(stage.schedule.fired),
             "deaths": stage.crew.deaths,
         }
+    stage.site.clear()

@@ -134,6 +134,15 @@ class Site:
                 baseline=self.baseline,
             )
 
+    def clear(self) -> None:
+        """Drop what the house has left on the instance: where thousands follow, it would fill the machine's memory."""
+        databases, roles, _, _ = self._instance()
+        with kept(self.pool_dsn) as pool:
+            for name in databases - self.baseline:
+                pool.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            for name in roles.keys() - self.baseline:
+                pool.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
     def _instance(self) -> tuple[set[str], dict[str, bool], dict[str, int], dict[str, int]]:
         with kept(self.pool_dsn) as pool:
             databases = {r[0] for r in pool.execute(r"SELECT datname FROM pg_database WHERE datname ~ '^ws_'")}

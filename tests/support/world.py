@@ -99,6 +99,7 @@ def world(folder: Path, server: EmbeddedPostgres, databases: Databases) -> tuple
         runtime.halt(grace=0.1)
         servers.close()
         database.close()
+        site.clear()
         kept.close()
         databases.drop(superuser)
 
