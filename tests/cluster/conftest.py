@@ -11,6 +11,7 @@ from innkeeper.control.house import House
 from innkeeper.model.workspace import Cluster, Customer, Instance, Workspace
 from innkeeper.store.session import Database
 from support import house as h
+from support.api_proxy import ApiProxy, api_proxy
 from support.cluster_site import PodsThere
 from support.clusters import OneRuntime
 from support.kubernetes import SERVER_APP, Pods
@@ -29,6 +30,15 @@ def turn(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with request.getfixturevalue("cluster").turns.together():
         yield
+
+
+@pytest.fixture
+def proxy(pods: Pods, tmp_path: Path) -> Iterator[ApiProxy]:
+    """In front of the API server. Whoever speaks through it ends first, or would meet its end as a fault."""
+    with api_proxy(pods.sandbox.cluster.kubeconfig, tmp_path) as between:
+        yield between
+        for runtime in pods.made:
+            runtime.close()
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from innkeeper.model.errors import TemporaryError
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
 from support.activations import spec
-from support.api_proxy import ApiProxy, Fault, api_proxy
+from support.api_proxy import ApiProxy, Fault
 from support.cluster_turns import Components
 from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods, heard
 from support.pods import PATIENCE
@@ -27,14 +25,6 @@ pytestmark = pytest.mark.cluster
 
 TOGETHER = 10.0
 """Seconds that one of two requests waits for the other: only how long a failure takes."""
-
-
-@pytest.fixture
-def proxy(pods: Pods, tmp_path: Path) -> Iterator[ApiProxy]:
-    with api_proxy(pods.sandbox.cluster.kubeconfig, tmp_path) as proxy:
-        yield proxy
-        for runtime in pods.made:
-            runtime.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from innkeeper.control.house import House
 from innkeeper.model.lifecycle import Request
 from innkeeper.model.workspace import Customer
 from support import house as h
-from support.api_proxy import ApiProxy, Fault, api_proxy
+from support.api_proxy import ApiProxy, Fault
 from support.asking import working
 from support.cluster_turns import Components
 from support.clusters import OneRuntime
@@ -84,14 +83,6 @@ def test_it_is_killed_in_the_middle_of_a_creation_a_sleep_and_a_wake(  # noqa: P
         reaches(house, "active")
     assert (deaths.killed, h.read(house, "acme").generation) == (3, 2)
     whole()
-
-
-@pytest.fixture
-def proxy(pods: Pods, tmp_path: Path) -> Iterator[ApiProxy]:
-    with api_proxy(pods.sandbox.cluster.kubeconfig, tmp_path) as between:
-        yield between
-        for runtime in pods.made:
-            runtime.close()
 
 
 @dataclass

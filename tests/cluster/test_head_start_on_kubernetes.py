@@ -1,6 +1,5 @@
 """A start on a real cluster while its database is created: what it does, and what is left when either side fails."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from innkeeper.model.lifecycle import Request
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef, Customer, Instance, TenantDatabase
 from support import house as h
-from support.api_proxy import ApiProxy, Fault, api_proxy
+from support.api_proxy import ApiProxy, Fault
 from support.clusters import OneRuntime
 from support.kept import kept
 from support.kubernetes import Pods
@@ -107,14 +106,6 @@ def test_where_no_database_comes_about_nothing_is_left_of_it_but_what_is_known( 
     gateway.wake(acme.id)
     active(house)
     whole()
-
-
-@pytest.fixture
-def proxy(pods: Pods, tmp_path: Path) -> Iterator[ApiProxy]:
-    with api_proxy(pods.sandbox.cluster.kubeconfig, tmp_path) as between:
-        yield between
-        for runtime in pods.made:
-            runtime.close()
 
 
 def test_where_the_cluster_fails_its_database_is_there_and_the_start_says_why(  # noqa: PLR0917 - fixtures come by name

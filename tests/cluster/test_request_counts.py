@@ -1,10 +1,8 @@
 """How much a cluster is asked: requests for a start and a stop, counted, and none while nothing happens."""
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,7 +12,7 @@ from innkeeper.adapters.kubernetes import pods as watch
 from innkeeper.model.observed import Life
 from innkeeper.model.workspace import ActivationRef
 from support.activations import spec
-from support.api_proxy import ApiProxy, api_proxy
+from support.api_proxy import ApiProxy
 from support.kubernetes import KUBERNETES_VALUES, SERVER_APP, Pods, heard
 from support.pods import PATIENCE
 from support.waiting import eventually
@@ -47,12 +45,6 @@ STOP = {
     "DELETE statefulsets": 1,  # it may be of either kind
     "PATCH configmaps": 1,  # what it wrote
 }
-
-
-@pytest.fixture
-def proxy(pods: Pods, tmp_path: Path) -> Iterator[ApiProxy]:
-    with api_proxy(pods.sandbox.cluster.kubeconfig, tmp_path) as between:
-        yield between
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def fill_up(dev: DevOnDisk) -> list[str]:
 def stand_still(dev: DevOnDisk, disk: SmallDisk, server: str) -> None:
     """Let it need another file of its write-ahead log, without which it does not go on, until it cannot even start.
 
-    Not once: what ends gives some room back, and with that it may come up again.
+    Not once: until it has noticed its own end its other sessions live, and what ends gives some room back.
     """
     password = (dev.data / server / "password").read_text().strip()
     port = json.loads((dev.data / "ports.json").read_text())[server]
