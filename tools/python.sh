@@ -8,19 +8,27 @@ if [ -z "${PYTHON:-}" ] && [ -x .venv/bin/python ] && .venv/bin/python -IS tools
     exit 0
 fi
 
-# A name on PATH may be a shim that does not work, so each is tried. ensurepip is what `python -m venv` needs and what
-# Debian leaves out.
-suitable='import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 15) and sys.implementation.name == "cpython"))'
+# A name on PATH may be a shim that does not work, so each is tried: it says its version, and ends with 3 if that is not
+# suitable, with 4 if it lacks ensurepip, which is what brings pip and what Debian leaves out.
+question='
+import platform, sys
+print(platform.python_version())
+if not (3, 11) <= sys.version_info < (3, 15) or sys.implementation.name != "cpython":
+    sys.exit(3)
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit(4)
+'
 seen='' incomplete=''
 for candidate in ${PYTHON:-python3.14 python3.13 python3.12 python3.11 python3 python}; do
     command -v "$candidate" >/dev/null 2>&1 || continue
-    version=$("$candidate" -c 'import platform; print(platform.python_version())' 2>/dev/null) || continue
-    seen="$seen $candidate $version,"
-    "$candidate" -c "$suitable" 2>/dev/null || continue
-    if "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
-        exec "$candidate" -I tools/setup.py "$@"
-    fi
-    incomplete="$candidate ($version)"
+    version=$("$candidate" -c "$question" 2>/dev/null)
+    case $? in
+    0) exec "$candidate" -I tools/setup.py "$@" ;;
+    3) seen="$seen $candidate $version," ;;
+    4) incomplete="$candidate ($version)" ;;
+    esac
 done
 
 if [ -n "$incomplete" ]; then

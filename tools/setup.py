@@ -17,8 +17,10 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+import zipfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,8 +48,11 @@ FOR_UV = {
 }
 """What pip is told about where packages come from, and how uv is told the same."""
 
-NO_MATTER = {"disable-pip-version-check", "no-input", "progress-bar", "root-user-action", "quiet", "verbose", "retries"}
-"""Settings of pip that change nothing about where packages come from. With any other, uv is not tried."""
+NO_MATTER = {
+    *("disable-pip-version-check", "no-input", "progress-bar", "root-user-action", "quiet", "verbose", "retries"),
+    *("break-system-packages", "require-virtualenv", "no-warn-script-location", "prefer-binary", "no-compile"),
+}
+"""Settings of pip that change nothing about which packages come from where. With any other, uv is not tried."""
 
 NO_INDEX = "the package index cannot be reached: check the network, HTTPS_PROXY and PIP_INDEX_URL"
 HINTS = {
@@ -62,6 +67,9 @@ HINTS = {
     "No matching distribution found": "the package index has no wheel of it for this Python and platform",
 }
 """What pip says when it fails, and what that means. The first that occurs is shown."""
+
+BEGINS = ("Installing collected packages", "Resolved ")
+"""The line after which pip and uv change what is there. Before it they look and download (uv: what it has not kept)."""
 
 
 class SetupError(Exception):
@@ -87,14 +95,14 @@ class Stamp:
     def change(self, lines: Iterable[str], result: dict[str, str]) -> Iterator[str]:
         """Pass on the output of an installation that leads to `result`, and keep the stamp true meanwhile.
 
-        Up to one line pip and uv only look and download: whatever goes wrong before it has changed nothing. What is
-        cut short after it, is neither the old nor the new, and `underway` stays to say so.
+        Whatever goes wrong before one of BEGINS has changed nothing. What is cut short after it, is neither the old nor
+        the new, and `underway` stays to say so.
         """
         changed = False
         self.underway.touch()
         try:
             for line in lines:
-                if line.startswith(("Installing collected packages", "Prepared ")):
+                if line.startswith(BEGINS):
                     changed = True
                     self.path.unlink(missing_ok=True)
                 yield line
@@ -217,7 +225,8 @@ def make_venv(venv: Path, lock: int) -> None:
     # The Python beneath, if this one is itself in a virtual environment (which may be the one to be removed).
     python = getattr(sys, "_base_executable", sys.executable)
     say(f"making .venv with Python {platform.python_version()} ({python}) ...")
-    command = [python, "-m", "venv", str(venv)]
+    pip = bundled_pip()
+    command = [python, "-m", "venv", *(["--without-pip"] if pip else []), str(venv)]
     venv.mkdir()
     Stamp(venv).underway.touch()
     done = subprocess.run(command, capture_output=True, text=True, check=False, pass_fds=[lock])
@@ -226,6 +235,19 @@ def make_venv(venv: Path, lock: int) -> None:
         message = f"`{' '.join(command)}` failed: {lines[-1]} (on Debian and Ubuntu: apt-get install python3-venv)"
         shutil.rmtree(venv)
         raise SetupError(message)
+    if pip:
+        # What ensurepip does in twenty times the time: it runs pip out of the wheel to install and compile all of pip.
+        with zipfile.ZipFile(pip) as wheel:
+            wheel.extractall(sysconfig.get_path("purelib", "venv", {"base": str(venv)}))
+
+
+def bundled_pip() -> Path | None:
+    """The wheel of pip that came with this Python; None where only ensurepip knows where it is."""
+    import ensurepip  # noqa: PLC0415 - Debian may leave it out, and --ready does without it
+
+    folders = [sysconfig.get_config_var("WHEEL_PKG_DIR"), Path(ensurepip.__file__).with_name("_bundled")]
+    wheels = [Path(folder, f"pip-{ensurepip.version()}-py3-none-any.whl") for folder in folders if folder]
+    return next((wheel for wheel in wheels if wheel.is_file()), None)
 
 
 class Pip:
@@ -238,15 +260,17 @@ class Pip:
         self.log.unlink(missing_ok=True)
 
     def install(self, *arguments: str | Path) -> Iterator[str]:
-        """Run `pip install`, and yield each line of its output as it comes."""
-        command = [self.venv / "bin/python", "-m", "pip", "install", "--no-deps", "--progress-bar=off", *arguments]
-        kept = {key: value for key, value in os.environ.items() if key not in MISLEADING}
+        """Run `pip install`, and yield each line of its output as it comes.
+
+        Nothing is compiled: most modules are never imported, and the first import compiles those that are.
+        """
+        command = [self.venv / "bin/python", "-m", "pip", "install", "--no-deps", "--no-compile", "--progress-bar=off"]
         settings = {"PYTHONUNBUFFERED": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
         with (
             self.log.open("a", buffering=1) as log,
             subprocess.Popen(
-                command,
-                env={**kept, **settings},
+                [*command, *arguments],
+                env={**self._environment(), **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -264,13 +288,16 @@ class Pip:
     def settings(self) -> dict[str, str]:
         """What pip was told, in its files and in the environment; a later one wins."""
         command = [self.venv / "bin/python", "-m", "pip", "config", "list"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
         found: dict[str, str] = {}
         for line in done.stdout.splitlines():
             name, equals, value = line.partition("=")
             if equals:
                 found[name.rpartition(".")[2]] = str(ast.literal_eval(value))
         return found
+
+    def _environment(self) -> dict[str, str]:
+        return {key: value for key, value in os.environ.items() if key not in MISLEADING}
 
     def _why(self) -> str:
         text = self.log.read_text()
@@ -291,27 +318,48 @@ class Uv:
         self.lock = lock
         self.pip = pip
         self.program = venv / "bin/uv"
+        self.began = False
 
     def install(self, requirements: Path) -> Iterator[str]:
         """Install all of it, with pip where uv does not come to its end; yields what they say."""
-        environment = self._environment()
-        pinned = _pin(requirements, "uv")
-        if pinned and environment is not None:
-            one = self.venv / "innkeeper-setup-uv.txt"
-            one.write_text(pinned)
-            yield from self.pip.install("--require-hashes", "--only-binary=:all:", "--requirement", one)
-            command = [self.program, "pip", "install", "--python", self.venv / "bin/python", "--no-deps", "--no-config"]
-            options = ["--require-hashes", "--only-binary", ":all:", "--requirement", requirements]
-            if (yield from self._run([*command, *options], environment)):
+        locked = ["--require-hashes", "--only-binary=:all:", "--requirement"]
+        if self.environment is not None and (pinned := _pin(requirements, "uv")):
+            if not self._is(pinned):
+                one = self.venv / "innkeeper-setup-uv.txt"
+                one.write_text(pinned)
+                yield from self.pip.install(*locked, one)
+            if (yield from self._run(*locked, requirements)):
                 return
             yield "uv did not come to its end; going on with pip"
-        yield from self.pip.install("--require-hashes", "--only-binary=:all:", "--requirement", requirements)
+            if self.began:
+                # pip would take what was left half-way for installed.
+                said = self.pip.log.read_text()
+                shutil.rmtree(self.venv)
+                make_venv(self.venv, self.lock)
+                self.pip.log.write_text(said)
+        yield from self.pip.install(*locked, requirements)
 
-    def _run(self, command: list[str | Path], environment: dict[str, str]) -> Generator[str, None, bool]:
+    def install_editable(self, project: Path) -> Iterator[str]:
+        """Install it, with the build backend that is there."""
+        arguments = ["--no-build-isolation", "--editable", project]
+        if self.environment is None or not (yield from self._run("--offline", "--reinstall", *arguments)):
+            yield from self.pip.install(*arguments)
+
+    def _is(self, pinned: str) -> bool:
+        """Whether the one that is pinned is there already."""
+        try:
+            done = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=False)
+        except OSError:
+            return False
+        return done.stdout.split()[:2] == pinned.split(maxsplit=1)[0].split("==")
+
+    def _run(self, *arguments: str | Path) -> Generator[str, None, bool]:
+        """Run `uv pip install`, and yield each line of its output as it comes; False where it fails or is not there."""
+        command = [self.program, "pip", "install", "--python", self.venv / "bin/python", "--no-deps", "--no-config"]
         try:
             process = subprocess.Popen(
-                command,
-                env=environment,
+                [*command, *arguments],
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -324,10 +372,12 @@ class Uv:
         with process, self.pip.log.open("a", buffering=1) as log:
             for line in process.stdout or ():
                 log.write(line)
+                self.began |= line.startswith(BEGINS)
                 yield line.strip()
         return process.returncode == 0
 
-    def _environment(self) -> dict[str, str] | None:
+    @cached_property
+    def environment(self) -> dict[str, str] | None:
         """Ours, with what pip was told about indexes; None if that cannot be said to uv."""
         told = self.pip.settings()
         if told.keys() - FOR_UV.keys() - NO_MATTER:
@@ -380,6 +430,8 @@ def worth_showing(line: str) -> str:
     match words[:1]:
         case ["Installing"] if line != "Installing collected packages: uv":
             return f"  unpacking {line.count(',') + 1} ..."
+        case ["Resolved"]:
+            return f"  fetching {words[1]} ..."
         case ["Prepared"]:
             return f"  unpacking {words[1]} ..."
         case ["Downloading"] if not words[1].endswith((".whl", ".metadata")):  # pip's own name files
@@ -406,13 +458,13 @@ def set_up(root: Path, name: str) -> None:
         stamp = Stamp(venv)
         target = wanted(root, name)
         packages = {key: value for key, value in target.items() if key != "project"}
-        pip = Pip(venv, lock)
+        uv = Uv(venv, lock, Pip(venv, lock))
         if not packages.items() <= stamp.read().items():
             total = sum(line[:1].isalnum() for line in pins(root, name).read_text().splitlines())
             say(f"installing {total} pinned packages ({SETS[name]}) ...")
-            show(stamp.change(Uv(venv, lock, pip).install(pins(root, name)), packages), total)
+            show(stamp.change(uv.install(pins(root, name)), packages), total)
         say("installing innkeeper itself, editable ...")
-        for _ in stamp.change(pip.install("--no-build-isolation", "--editable", root), target):
+        for _ in stamp.change(uv.install_editable(root), target):
             pass  # one package: nothing to show
     say("done")
 

@@ -32,30 +32,39 @@ def test_uv_installs_what_it_can_and_is_told_what_pip_was_told(clone: Clone) -> 
     done = clone.run(PIP_TOLD=told)
 
     assert done.returncode == 0, done.stderr
-    assert "  Downloading two (10.0MiB)\n  unpacking 2 ...\n" in done.stdout
-    first, package = clone.calls()
-    assert "--require-hashes --only-binary=:all: --requirement" in first
-    pinned = Path(first.split()[-1])
-    assert pinned.read_text() == UV_PIN.partition("zoo")[0]
-    assert "--editable" in package
-    (call,) = (clone.root / "uv.calls").read_text().splitlines()
-    assert "--no-deps --no-config --require-hashes --only-binary :all: --requirement" in call
+    assert "  fetching 2 ...\n  Downloading two (10.0MiB)\n  unpacking 2 ...\n" in done.stdout
+    assert clone.calls() == [], "the uv that is pinned is there already"
+    pinned, package = (clone.root / "uv.calls").read_text().splitlines()
+    assert "--no-deps --no-config --require-hashes --only-binary=:all: --requirement" in pinned
+    assert "--no-deps --no-config --offline --reinstall --no-build-isolation --editable" in package
     said = (clone.root / "uv.told").read_text().splitlines()
     assert {"UV_DEFAULT_INDEX=https://a.example/simple", "UV_INDEX=https://b.example https://c.example"} <= set(said)
     assert clone.run().stdout == ""
 
 
-@pytest.mark.parametrize("when", ["early", "late"])
-def test_what_uv_does_not_bring_to_an_end_pip_does(clone: Clone, when: str) -> None:
+def test_pip_brings_the_uv_that_is_pinned(clone: Clone) -> None:
     put_uv(clone)
+    assert clone.run(UV_IS="0.13.8").returncode == 0
+
+    (only,) = clone.calls()
+    assert "--no-deps --no-compile --progress-bar=off --require-hashes --only-binary=:all: --requirement" in only
+    assert Path(only.split()[-1]).read_text() == UV_PIN.partition("zoo")[0]
+
+
+@pytest.mark.parametrize(("when", "anew"), [("early", False), ("late", True)])
+def test_what_uv_does_not_bring_to_an_end_pip_does(clone: Clone, when: str, anew: bool) -> None:
+    put_uv(clone)
+    left_half_way = clone.venv / "left-half-way"
+    left_half_way.touch()
 
     done = clone.run(UV_FAILS=when)
 
     assert done.returncode == 0, done.stderr
     assert "uv did not come to its end; going on with pip" in done.stdout
-    uv, everything, _ = clone.calls()
-    assert uv.endswith("innkeeper-setup-uv.txt")
+    everything, package = clone.calls()
     assert everything.endswith("requirements/local.txt")
+    assert "--no-build-isolation --editable" in package
+    assert left_half_way.exists() is not anew, "pip would take it for installed"
     assert clone.stamp()
 
 
@@ -63,6 +72,12 @@ def test_a_pip_with_settings_that_uv_does_not_know_does_all_itself(clone: Clone)
     put_uv(clone)
     assert clone.run(PIP_TOLD="global.client-cert='/x.pem'").returncode == 0
     assert not (clone.root / "uv.calls").exists()
+
+
+def test_settings_that_say_nothing_of_where_packages_come_from_keep_nobody_from_uv(clone: Clone) -> None:
+    put_uv(clone)
+    assert clone.run(PIP_TOLD="global.break-system-packages='true'\nglobal.require-virtualenv='true'").returncode == 0
+    assert clone.calls() == []
 
 
 def test_where_uv_and_pip_fail_it_is_pips_reason_that_is_said(clone: Clone) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -53,6 +54,28 @@ def test_killed_in_the_middle_it_starts_anew(clone: Clone, victim: str) -> None:
     again = clone.run(**NO_PACKAGES)
     assert "making .venv anew: an installation was cut short" in again.stdout
     assert clone.stamp() == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "whole"),
+    [("Collecting two", True), ("Installing collected packages: two", False), ("Resolved 2 packages in 1ms", False)],
+)
+def test_interrupted_it_is_whole_only_if_nothing_was_changed_yet(
+    clone: Clone, setup_py: ModuleType, said: str, whole: bool
+) -> None:
+    """That it resolved is all that uv says which has kept what it would download."""
+    assert clone.run().returncode == 0
+    before = clone.stamp()
+
+    def lines() -> Iterator[str]:
+        yield said
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(setup_py.Stamp(clone.venv).change(lines(), {"local": "new"}))
+
+    assert clone.stamp() == (before if whole else {})
+    assert setup_py.why_not_usable(clone.venv, None) == (None if whole else "an installation was cut short")
 
 
 def test_the_lock_outlives_a_killed_set_up_until_its_pip_is_gone(clone: Clone) -> None:

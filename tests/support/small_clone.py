@@ -58,12 +58,12 @@ if os.environ.get("PIP_FAILS") == "late":
     sys.exit("ERROR: No space left on device")
 """
 
-# Stands in for `python -m venv`: ensurepip takes seconds, and is what tests/e2e/test_bare_clone.py is for.
+# Stands in for `python -m venv`: brings the fake pip, which goes before the real one that is put there next.
 FAKE_VENV = """\
 import os, shutil, sys
 
 if __name__ == "__main__":
-    shutil.copytree(os.environ["PREPARED"], sys.argv[1], symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(os.environ["PREPARED"], sys.argv[-1], symlinks=True, dirs_exist_ok=True)
 """
 
 # Stands in for uv: notes its arguments and what it was told about indexes, and talks like it.
@@ -71,14 +71,17 @@ FAKE_UV = """\
 #!{python}
 import os, pathlib, sys
 
+if sys.argv[1:] == ["--version"]:
+    sys.exit(print("uv", os.environ.get("UV_IS", "0.13.9"), "(here)"))
 clone = pathlib.Path(os.environ["CLONE"])
 with (clone / "uv.calls").open("a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\\n")
 with (clone / "uv.told").open("w") as told:
     told.write("\\n".join(f"{{name}}={{value}}" for name, value in os.environ.items() if name.startswith("UV_")))
-print("Downloading two (10.0MiB)")
 if os.environ.get("UV_FAILS") == "early":
     sys.exit("error: no such index")
+print("Resolved 2 packages in 1.00s")
+print("Downloading two (10.0MiB)")
 print("Prepared 2 packages in 1.00s")
 if os.environ.get("UV_FAILS") == "late":
     sys.exit("error: no space")
@@ -116,7 +119,8 @@ class Clone:
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         ours = {"CLONE": str(self.root), "PYTHON": "", "PYTHONPATH": str(self.prepared)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-        return {**kept, **ours, "PREPARED": str(self.prepared / "environment"), **(extra or {})}
+        path = f"{self.prepared / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return {**kept, **ours, "PREPARED": str(self.prepared / "environment"), "PATH": path, **(extra or {})}
 
     def run(self, name: str = "local", **extra: str) -> subprocess.CompletedProcess[str]:
         """As make does it."""
@@ -174,19 +178,25 @@ def clone(tmp_path: Path, prepared: Path) -> Iterator[Clone]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with our pip in it, to copy; beside it a `venv` module that copies it."""
+    """A virtual environment that has our pip on its path, to copy; beside it a `venv` module that copies it.
+
+    And a bin with the Python of these tests under the first name that is looked for: shims that fail take their time.
+    """
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "venv.py").write_text(FAKE_VENV)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
     (package,) = folder.glob("environment/lib/python*/site-packages")
-    (package / "pip").mkdir()
-    (package / "pip/__init__.py").touch()
-    (package / "pip/__main__.py").write_text(FAKE_PIP)
+    (folder / "bin").mkdir()
+    (folder / "bin/python3.14").symlink_to(Path(getattr(sys, "_base_executable", sys.executable)).resolve())
+    (package / "fake.pth").write_text(f"import sys; sys.path.insert(0, {str(folder / 'fake')!r})\n")
+    (folder / "fake/pip").mkdir(parents=True)
+    (folder / "fake/pip/__init__.py").touch()
+    (folder / "fake/pip/__main__.py").write_text(FAKE_PIP)
     return folder
 
 
 def put_uv(clone: Clone) -> None:
-    """As if pip had brought it."""
+    """As if pip had brought it. UV_IS: another version than the one pinned."""
     program = clone.venv / "bin/uv"
     program.write_text(FAKE_UV.format(python=sys.executable))
     program.chmod(0o755)
