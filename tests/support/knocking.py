@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from support.installed import RELEASE, Installation
-from support.kubernetes import PYTHON_IMAGE
+from support.installed import REGISTRY, RELEASE, TAG, Installation
 from support.pods import PATIENCE, running, start_pod
 
 PROGRAM = Path(__file__).with_name("knocker.py")
@@ -52,7 +51,8 @@ def knocking(product: Installation, doors: Mapping[str, Door]) -> Generator[Tall
         "doors": {name: {**asdict(door), "host": product.address(door.host)} for name, door in doors.items()},
     }
     arguments = ["-c", PROGRAM.read_text(), json.dumps(told)]
-    start_pod(box, namespace, "clients", PYTHON_IMAGE, arguments, command=["python3"])
+    image = f"{REGISTRY}/innkeeper:{TAG}"  # it has a Python, and is there wherever the product is
+    start_pod(box, namespace, "clients", image, arguments, command=["python3"], pull="IfNotPresent")
     running(box, namespace, "clients")
     tally = Tally()
     yield tally
