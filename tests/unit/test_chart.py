@@ -436,6 +436,18 @@ def test_optional_objects():
     assert not plain & {"Ingress", "HTTPRoute", "ServiceMonitor"}
 
 
+@pytest.mark.parametrize(("values", "seconds"), [({}, 5), ({"leaveSeconds": 90}, 90)])
+def test_a_gateway_that_goes_takes_connections_until_nobody_sends_it_any(values: Object, seconds: int):
+    values = {**values, "drainSeconds": 20, "haproxyImage": "docker.io/library/haproxy:3.2"}
+    gateway = named(render(merge(PRODUCTION, {"gateway": values})), "StatefulSet", "innkeeper-gateway")
+    pod = gateway["spec"]["template"]["spec"]
+    agent, haproxy = (one["lifecycle"]["preStop"] for one in pod["containers"])
+    assert agent == {"sleep": {"seconds": seconds}}
+    # HAProxy beside it outlives the agent, and both have time for the rest.
+    assert haproxy["exec"]["command"][-1].startswith(f"sleep {seconds + 1};")
+    assert pod["terminationGracePeriodSeconds"] == seconds + 20 + 30
+
+
 @pytest.mark.parametrize("haproxy", ["", "docker.io/library/haproxy:3.2"])
 def test_a_gateway_is_told_whom_to_trust_and_given_its_certificate(haproxy: str):
     plain = environment(named(render(PRODUCTION), "StatefulSet", "innkeeper-gateway"))
