@@ -19,14 +19,10 @@ from innkeeper.store import clusters
 from innkeeper.store.session import Database
 from support.admin import Admin, Served, admin_on, serving
 from support.cli import Run, run_here
-from support.played_api import PlayedApi, kubeconfig, played_api
+from support.played_api import PlayedApi, kubeconfig
 from support.ports import free_port
 
-
-@pytest.fixture
-def server() -> Iterator[PlayedApi]:
-    with played_api() as played:
-        yield played
+pytest_plugins = ["support.played_api"]
 
 
 @pytest.fixture
@@ -95,16 +91,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_it_is_not_registered_and_the_line_says_why(inn: Run, server: PlayedApi, tmp_path: Path, what: str):
-    path = BAD[what].make(tmp_path, server)
+def test_it_is_not_registered_and_the_line_says_why(inn: Run, played: PlayedApi, tmp_path: Path, what: str):
+    path = BAD[what].make(tmp_path, played)
     refused = inn("cluster", "add", "west", "--kubeconfig", str(path))
     assert (refused.code, refused.out) == (1, ""), refused
     assert BAD[what].says.format(path) in refused.line
     assert [row["name"] for row in json.loads(inn("cluster", "list", "-o", "json").out)] == ["local"]
 
 
-def test_the_control_is_registered_and_the_next_command_is_said(inn: Run, server: PlayedApi, tmp_path: Path):
-    added = inn("cluster", "add", "west", "--kubeconfig", os.path.relpath(good(tmp_path, server)))
+def test_the_control_is_registered_and_the_next_command_is_said(inn: Run, played: PlayedApi, tmp_path: Path):
+    added = inn("cluster", "add", "west", "--kubeconfig", os.path.relpath(good(tmp_path, played)))
     assert added.code == 0, added
     assert "whether it keeps workspaces apart: inn doctor" in added.out
     rows = {row["name"]: row["access"] for row in json.loads(inn("cluster", "list", "-o", "json").out)}
@@ -113,8 +109,8 @@ def test_the_control_is_registered_and_the_next_command_is_said(inn: Run, server
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_doctor_says_so_of_one_that_became_so(inn: Run, reaching: Admin, server: PlayedApi, tmp_path: Path, what: str):
-    path = BAD[what].make(tmp_path, server)
+def test_doctor_says_so_of_one_that_became_so(inn: Run, reaching: Admin, played: PlayedApi, tmp_path: Path, what: str):
+    path = BAD[what].make(tmp_path, played)
     with reaching.database.transaction() as session:
         clusters.insert(session, Cluster("cls-2", "west", "kubernetes", f"kubeconfig:{path}", "open", 10))
     looked = inn("doctor", "-o", "json")

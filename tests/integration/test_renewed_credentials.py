@@ -3,7 +3,6 @@
 Who refuses them is played here, by the bearer token alone; on a real API server: tests/cluster/test_inspect.py.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,26 +10,9 @@ import pytest
 from innkeeper.adapters.kubernetes import api as apis
 from innkeeper.adapters.kubernetes.api import Api
 from innkeeper.model.errors import TemporaryError
-from support.played_api import PlayedApi, kubeconfig, played_api
+from support.played_api import PlayedApi, kubeconfig
 
-
-@pytest.fixture
-def server() -> Iterator[PlayedApi]:
-    with played_api() as played:
-        played.token = "first"
-        yield played
-
-
-@pytest.fixture
-def kept(server: PlayedApi, tmp_path: Path) -> Path:
-    return kubeconfig(tmp_path / "kubeconfig", server.url, token="first")
-
-
-@pytest.fixture
-def api(kept: Path) -> Iterator[Api]:
-    made = Api(f"kubeconfig:{kept}", cluster="west")
-    yield made
-    made.close()
+pytest_plugins = ["support.played_api"]
 
 
 def refused(api: Api) -> str:
@@ -44,33 +26,33 @@ def ten_seconds_pass(api: Api) -> None:
     api._looked_at -= apis._LOOK_AGAIN
 
 
-def test_what_was_renewed_is_found_where_it_is_kept(api: Api, kept: Path, server: PlayedApi):
+def test_what_was_renewed_is_found_where_it_is_kept(api: Api, kept: Path, played: PlayedApi):
     assert api.list("/api/v1/namespaces")["items"] == []
-    server.token = "second"  # the first has run out
+    played.token = "second"  # the first has run out
     said = refused(api)
     assert f"does not accept the credentials of kubeconfig:{kept} (expired or withdrawn?): renew them" in said
     refused(api)  # the control: nothing was renewed
-    kubeconfig(kept, server.url, token="second")
+    kubeconfig(kept, played.url, token="second")
     ten_seconds_pass(api)
     refused(api)  # because of this one it is looked for
     assert api.list("/api/v1/namespaces")["items"] == []
-    assert server.asked[-2:] == ["first", "second"]
+    assert played.asked[-2:] == ["good", "second"]
 
 
-def test_a_file_that_is_being_written_is_said_and_read_again(api: Api, kept: Path, server: PlayedApi):
-    server.token = "second"
+def test_a_file_that_is_being_written_is_said_and_read_again(api: Api, kept: Path, played: PlayedApi):
+    played.token = "second"
     kept.write_text("apiVersion: [")
     assert f"renew them; kubeconfig {kept}: it is not a kubeconfig" in refused(api)
-    kubeconfig(kept, server.url, token="second")
+    kubeconfig(kept, played.url, token="second")
     ten_seconds_pass(api)
     refused(api)
     assert api.list("/api/v1/namespaces")["items"] == []
 
 
-def test_many_that_are_refused_read_the_file_once(api: Api, kept: Path, server: PlayedApi):
-    server.token = "second"
+def test_many_that_are_refused_read_the_file_once(api: Api, kept: Path, played: PlayedApi):
+    played.token = "second"
     refused(api)
-    kubeconfig(kept, server.url, token="second")
+    kubeconfig(kept, played.url, token="second")
     for _ in range(5):
         refused(api)
-    assert set(server.asked) == {"first"}
+    assert set(played.asked) == {"good"}

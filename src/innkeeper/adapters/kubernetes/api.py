@@ -1,9 +1,10 @@
 """Speaks to one API server in plain JSON, through the official client's connection. Vendor errors end here.
 
-Called by every other module of this package. A 404 is an answer (None), not an error; the rest becomes
-``TemporaryError`` (too many requests, server errors, time-outs, conflicts, and refused credentials: a person mends
-those for the whole cluster, no workspace should fall asleep over them) or ``PermanentError`` (what was asked is not
-valid), in words that name the cluster.
+Called by every other module of this package. An API server's own 404 is an answer (None), not an error; that of
+whatever else answers there, a proxy that has lost its way to it, says nothing of what is in the cluster. The rest
+becomes ``TemporaryError`` (too many requests, server errors, time-outs, conflicts, and refused credentials: a person
+mends those for the whole cluster, no workspace should fall asleep over them) or ``PermanentError`` (what was asked is
+not valid), in words that name the cluster.
 """
 
 import json
@@ -17,10 +18,11 @@ from typing import Any, Literal, cast
 from urllib.parse import urlencode
 
 import urllib3
+from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
 from innkeeper.adapters.kubernetes import access as accesses
-from innkeeper.adapters.kubernetes.names import FIELD_MANAGER, Manifest, collection, path
+from innkeeper.adapters.kubernetes.names import FIELD_MANAGER, Manifest, collection, part, path
 from innkeeper.model.errors import PermanentError, TemporaryError
 
 CONNECT, READ = 5.0, 20.0
@@ -60,7 +62,7 @@ class NotThereError(TemporaryError):
 
 
 class InvalidError(PermanentError):
-    """400, 422 and the like: what was asked makes no sense to the server (now)."""
+    """400, 422 and the like of an API server: what was asked makes no sense to it (now)."""
 
 
 class ForbiddenError(TemporaryError):
@@ -78,7 +80,6 @@ class Api:
         self._access = access
         self._cluster = cluster
         self._client = accesses.connect(access)
-        self._host: str = self._client.configuration.host or ""
         self._renewing = threading.Lock()
         self._looked_at = -_LOOK_AGAIN
         self._dated: tuple[str, float] | None = None
@@ -86,7 +87,7 @@ class Api:
     @property
     def host(self) -> str:
         """Where it is, as the access says: ``https://…``."""
-        return self._host
+        return _host(self._client)
 
     def now(self) -> datetime:
         """What time it is there, by its last answer: what is old there is so by its clock, not by that of a worker."""
@@ -102,8 +103,12 @@ class Api:
 
     def list(self, where: str, **query: str | int) -> Manifest:
         """A collection, as it is now unless ``resourceVersion`` says otherwise; ``items`` is always there."""
-        found = self._call("GET", where, query) or {}
-        return {**found, "items": found.get("items") or []}
+        found = self._call("GET", where, query)
+        if found is None:
+            return {"metadata": {}, "items": []}  # its namespace is not there
+        if not {"items", "metadata"} <= found.keys():
+            raise self._stranger(200, json.dumps(found).encode())
+        return {**found, "items": found["items"] or []}
 
     def pages(self, where: str, **query: str | int) -> Iterator[Manifest]:
         """The same a hundred at a time: all of it at once would be most of what a process holds.
@@ -177,7 +182,7 @@ class Api:
                 yield answer
             except urllib3.exceptions.ReadTimeoutError as error:
                 message = (
-                    f"cluster {self._cluster}: nothing more came from its API server at {self._host} in {silence} s"
+                    f"cluster {self._cluster}: nothing more came from its API server at {self.host} in {silence} s"
                 )
                 raise SilentError(message, reason="cluster-unreachable") from error
             finally:
@@ -201,7 +206,7 @@ class Api:
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TemporaryError(
-                f"cluster {self._cluster}: its API server at {self._host} does not answer ({_line(error)})",
+                f"cluster {self._cluster}: its API server at {self.host} does not answer ({_line(error)})",
                 reason="cluster-unreachable",
             ) from error
 
@@ -220,7 +225,6 @@ class Api:
             except (PermanentError, TemporaryError) as error:  # as while somebody writes the file
                 return f"; {error}"
             before, self._client = self._client, renewed
-            self._host = renewed.configuration.host or ""
         before.close()
         return ""
 
@@ -247,15 +251,16 @@ class Api:
         with self.translated():
             answer = self._send(method, where, query, body, content, timeout=(CONNECT, READ))
             data = answer.data
+        told = _object(data)
         if answer.status == _NOT_FOUND:
+            if not _says_absent(told, where):
+                raise self._stranger(answer.status, data)
             return None
         if answer.status not in _OK:
             raise self._error(answer.status, answer.headers, data, method, where)
-        try:
-            return json.loads(data)
-        except ValueError as error:
-            message = f"cluster {self._cluster}: what answers at {self._host} is no API server"
-            raise TemporaryError(message, reason="cluster-unreachable") from error
+        if told is None:
+            raise self._stranger(answer.status, data)
+        return told
 
     def _send(
         self,
@@ -268,11 +273,12 @@ class Api:
         timeout: tuple[float, float | None],
     ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "Content-Type": content, "User-Agent": "innkeeper"}
-        self._client.update_params_for_auth(headers, [], ["BearerToken"], where, method, body)
-        url = f"{self._host}{where}" + (f"?{urlencode(query)}" if query else "")
+        client = self._client  # one all through: renewed ones may take its place meanwhile, of another server even
+        client.update_params_for_auth(headers, [], ["BearerToken"], where, method, body)
+        url = f"{_host(client)}{where}" + (f"?{urlencode(query)}" if query else "")
         # As text: the client turns only some content types into JSON itself.
         payload = None if body is None else json.dumps(body, separators=(",", ":"))
-        answer = self._client.rest_client.pool_manager.request(
+        answer = client.rest_client.pool_manager.request(
             method,
             url,
             body=payload,
@@ -284,8 +290,13 @@ class Api:
             self._dated = date, time.monotonic()
         return answer
 
+    def _stranger(self, status: int, data: bytes) -> TemporaryError:
+        said = _line(data.decode("utf-8", "replace"), 100)
+        message = f"cluster {self._cluster}: what answers at {self.host} is no API server (HTTP {status}: {said})"
+        return TemporaryError(message, reason="cluster-unreachable")
+
     def _error(self, status: int, headers: Mapping[str, str], data: bytes, method: str, where: str) -> Exception:
-        told = _status(data)
+        told = _object(data) or {}
         message = _line(told.get("message") or data.decode("utf-8", "replace") or "no reason given")
         said = f"cluster {self._cluster}: {message}"
         match status:
@@ -309,16 +320,29 @@ class Api:
             case 408 | 500 | 502 | 503 | 504:
                 text = f"{said} (HTTP {status}, {method} {where})"
                 return TemporaryError(text, delay=_retry_after(headers), reason="cluster-error")
+            case _ if told.get("kind") != "Status":
+                return self._stranger(status, data)
             case _:
                 return InvalidError(f"{said} (HTTP {status}, {method} {where})", reason="cluster-refused")
 
 
-def _status(data: bytes) -> dict[str, Any]:
+def _host(client: ApiClient) -> str:
+    return cast("str | None", client.configuration.host) or ""
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
     try:
         told = json.loads(data)
     except ValueError:
-        return {}
-    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+        return None
+    return cast("dict[str, Any]", told) if isinstance(told, dict) else None
+
+
+def _says_absent(told: dict[str, Any] | None, where: str) -> bool:
+    """Whether an API server says so, which names what is not there: the object that was asked for or its namespace."""
+    if told is None or (told.get("kind"), told.get("reason")) != ("Status", "NotFound"):
+        return False
+    return part(told, "details").get("name") in where.split("/")
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

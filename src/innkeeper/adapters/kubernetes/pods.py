@@ -150,6 +150,10 @@ class PodWatch:
                     return
                 log.warning("pods.watch-broken", cluster=self._cluster, why=str(error))
                 pause = self._rest(pause)
+            except Exception:  # what is no watch at all, say: nobody would begin this thread anew
+                version = ""
+                log.exception("pods.watch-defect", cluster=self._cluster)
+                pause = self._rest(pause)
 
     def _rest(self, pause: float) -> float:
         """That long, more or less; returns how long the next one is."""
@@ -183,6 +187,8 @@ class PodWatch:
         }
         with self._api.stream(ALL_PODS, silence=QUIET, **query) as answer:
             with self._changed:
+                if self._closed.is_set():
+                    return  # whoever closed it did not see this stream, which may be silent for long
                 self._stream = answer
                 self._heard()  # it goes on from there; its first bookmark takes a minute, if there is one
             try:
