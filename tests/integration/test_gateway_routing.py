@@ -2,15 +2,18 @@
 
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from innkeeper.gateway.config import haproxy_command, write_config
 from support.gateway import BROWSER, PARENT, Gateway
 from support.ports import free_port
 from support.small_app import SmallApp
@@ -250,6 +253,16 @@ def test_an_app_that_is_gone_is_a_503_that_says_when_to_try_again(two: tuple[Gat
     reply = front.get(SHOP, headers=BROWSER)
     assert (reply.status, reply.headers["retry-after"]) == (503, "2")
     assert "<h1>" in reply.text
+
+
+def test_nobody_shares_its_port(two: tuple[Gateway, SmallApp, SmallApp], tmp_path: Path):
+    """As when two are started on one port at a time: each found it free."""
+    front, _, _ = two
+    other = replace(front.settings, directory=tmp_path / "other")
+    write_config(other)
+    ended = subprocess.run(haproxy_command(other), check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert (ended.returncode, "Address already in use" in ended.stderr) == (1, True), ended.stderr
+    assert front.get(SHOP).status == 200
 
 
 LINEAR = Path("/proc/sys/net/ipv4/tcp_syn_linear_timeouts")
