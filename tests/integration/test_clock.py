@@ -1,5 +1,6 @@
 """Business time: moved behind the product's back it stops what cannot be undone; let pass, it passes every instant."""
 
+import random
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -101,6 +102,12 @@ def test_business_time_is_not_moved_back_and_seen_if_it_is(stage: Stage):
     jump(stage, timedelta(days=-90), past_triggers=True)
     clockwatch.compare(stage.house)
     assert in_doubt(stage)
+
+
+def test_an_advance_to_what_is_about_to_pass_moves_nothing_back(stage: Stage):
+    for _ in range(3000):  # that often an instant passes between two looks at the clock
+        with stage.house.database.transaction() as session:
+            clock.advance_to(session, clock.now(session).business + timedelta(microseconds=random.randrange(1000)))
 
 
 def test_in_doubt_nobody_is_told_and_nothing_is_destroyed_until_a_person_accepts(stage: Stage):

@@ -46,8 +46,10 @@ def status(session: Session) -> ClockStatus:
 def advance_to(session: Session, target: datetime) -> None:
     """Move business time forward to ``target`` and write the move down, so that it is not taken for a fault."""
     session.execute(
-        "WITH moved AS (UPDATE installation SET clock_offset = clock_offset + (%(target)s - business_now()),"
-        "  moved_real_at = clock_timestamp() WHERE business_now() < %(target)s"
+        # Read once: a target that passes between two looks at the clock would be behind it.
+        "WITH instant AS MATERIALIZED (SELECT business_now() AS now),"
+        " moved AS (UPDATE installation SET clock_offset = clock_offset + (%(target)s - instant.now),"
+        "  moved_real_at = clock_timestamp() FROM instant WHERE instant.now < %(target)s"
         "  RETURNING clock_offset - (SELECT clock_offset FROM installation) AS by)"
         " INSERT INTO clock_moves (seconds) SELECT extract(epoch FROM by) FROM moved",
         {"target": target},
