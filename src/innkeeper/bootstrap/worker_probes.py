@@ -3,10 +3,12 @@
 Standard library only: a worker loads no web framework for two answers.
 """
 
+import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 from innkeeper.model.errors import InnkeeperError
 from innkeeper.settings import ListenSettings
@@ -31,14 +33,25 @@ def probes_answered(worker: Worker, database: Database, listen: ListenSettings) 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
             """Probes are not news."""
 
-    server = ThreadingHTTPServer((listen.host, listen.port), Probes)
-    server.daemon_threads = True
+    server = _Server((listen.host, listen.port), Probes)
     threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
     try:
         yield int(server.server_address[1])
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """HTTPServer's own asks name servers what its address is called, and waits for them."""
+        TCPServer.server_bind(self)
 
 
 def _alive(worker: Worker, _database: Database) -> tuple[int, str]:
