@@ -95,7 +95,9 @@ def test_what_a_bad_app_does_wrong_is_said(inn_whole: Run, whole: Admin, house: 
     assert nothing_left(whole, house)
 
 
-def test_a_check_whose_process_died_is_ended_and_cleaned_up(whole: Admin, house: House):
+def test_a_check_whose_process_died_is_ended_and_cleaned_up(
+    whole: Admin, house: House, monkeypatch: pytest.MonkeyPatch
+):
     """The row of a check that nobody runs, and what it had made: the next start of a process finds both."""
     from innkeeper.control import appspec
 
@@ -106,17 +108,27 @@ def test_a_check_whose_process_died_is_ended_and_cleaned_up(whole: Admin, house:
     assert server.inventory() == [asked.workspace_id]
     assert whole.get("/v1/drift").json()["items"] == []  # it may be running
 
+    looks: list[set[str]] = []
+    look = checks.recover
+    monkeypatch.setattr(admin_checks, "AGAIN", 0.05)
+    monkeypatch.setattr(checks, "recover", lambda *arguments: looks.append(found := look(*arguments)) or found)
     runner = CheckRunner(whole.services)
-    assert runner.tools
-    with held(house.database, asked.operation.id) as mine:  # somebody runs it: nothing is touched
+    with held(house.database, asked.operation.id) as mine:  # somebody runs it, for all one can tell
         assert mine
-        runner._recover(runner.tools)
+        runner.recover()
+        eventually(lambda: len(looks) > 2)
         assert server.inventory() == [asked.workspace_id]
-    runner._recover(runner.tools)
+        with house.database.transaction() as session:
+            # The control: one that was asked for meanwhile waits for a thread.
+            later = checks.ask(session, actor="test", app=appspec.load(SAMPLE))
+        seen = len(looks)
+        eventually(lambda: len(looks) > seen + 2)
+    told = eventually(lambda: _failure(whole, asked.operation.id))
+    assert told == "the process that ran it ended: check again"
     assert server.inventory() == []
-    ended = whole.get(f"/v1/operations/{asked.operation.id}").json()
-    assert (ended["state"], "check again" in ended["error"]["detail"]) == ("failed", True)
     runner.close()
+    assert looks[-1] == set()
+    assert _failure(whole, later.operation.id) == ""
 
 
 def test_what_an_abandoned_check_made_may_be_out_of_reach_and_the_state_database_away(

@@ -17,7 +17,7 @@ AT_ONCE = 2
 
 
 AGAIN = 5.0
-"""Seconds until what an earlier process left is looked for again, where the state database was away."""
+"""Seconds until what an earlier process left is looked at again: the state database was away, or it is still held."""
 
 
 class CheckRunner:
@@ -30,6 +30,7 @@ class CheckRunner:
             self.tools = Tools(services.database, runtimes, servers, health, services.domain)
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="check")
+        self._recovery = ThreadPoolExecutor(1, thread_name_prefix="check-recovery")
 
     def begin(self, tools: Tools, asked: Asked) -> None:
         """Run it as soon as a thread is free."""
@@ -38,12 +39,13 @@ class CheckRunner:
     def recover(self) -> None:
         """End what an earlier process left, beside everything else."""
         if self.tools is not None:
-            self._threads.submit(self._recover, self.tools)
+            self._recovery.submit(self._recover, self.tools)
 
     def close(self) -> None:
         """End what runs after its present question, cleaned up."""
         self._stopping.set()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._recovery):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, tools: Tools, asked: Asked) -> None:
         try:
@@ -54,17 +56,17 @@ class CheckRunner:
             log.exception("check.defect", operation=asked.operation.id)
         else:
             return
-        self._recover(tools)  # where the state database broke it off, its end could not be written down
+        # Where the state database broke it off, its end could not be written down.
+        self._recover(tools, {asked.operation.id})
 
-    def _recover(self, tools: Tools) -> None:
-        while not self._stopping.is_set():
+    def _recover(self, tools: Tools, left: set[str] | None = None) -> None:
+        while not self._stopping.is_set() and left != set():
             try:
-                checks.recover(tools)
+                left = checks.recover(tools, left)
             except InnkeeperError as error:
                 log.warning("check.not-recovered", error=str(error))
-                self._stopping.wait(AGAIN)
             except Exception:  # nobody asks this thread what became of it
                 log.exception("check.recovery-defect")
                 return
-            else:
-                return
+            if left != set():
+                self._stopping.wait(AGAIN)

@@ -118,15 +118,24 @@ def run(tools: Tools, asked: Asked, *, stopping: Callable[[], bool]) -> None:
         _end(tools.database, asked.operation.id, f"{failed} checks failed" if failed else None)
 
 
-def recover(tools: Tools) -> None:
-    """End every check whose process is gone, and remove what it had made; drift names what could not be removed."""
+def recover(tools: Tools, only: set[str] | None = None) -> set[str]:
+    """End every check whose process is gone, and remove what it had made; drift names what could not be removed.
+
+    ``only``: look at these operations. Those that are held still come back: they run, or their process went with its
+    machine, which the state database learns late. (One that waits for a thread is held by nobody: look at no others.)
+    """
     with tools.database.transaction() as session:
         left = session.execute(
-            "SELECT id, detail FROM operations WHERE kind = %s AND state = 'running'", (KIND,)
+            "SELECT id, detail FROM operations WHERE kind = %(kind)s AND state = 'running'"
+            " AND (%(only)s::text[] IS NULL OR id = ANY (%(only)s))",
+            {"kind": KIND, "only": None if only is None else list(only)},
         ).fetchall()
+    busy = set[str]()
     for row in left:
         with held(tools.database, row["id"]) as mine:
-            if mine:
+            if not mine:
+                busy.add(row["id"])
+            else:
                 log.warning("check.abandoned", operation=row["id"])
                 ended = "the process that ran it ended: check again"
                 try:
@@ -134,6 +143,7 @@ def recover(tools: Tools) -> None:
                 except InnkeeperError as error:
                     ended += f"; what it made may still be there: {error}"
                 _end(tools.database, row["id"], ended)
+    return busy
 
 
 def under_way(session: Session) -> set[str]:
