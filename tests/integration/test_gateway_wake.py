@@ -1,16 +1,20 @@
 """Sleepers: held and forwarded by HAProxy, woken once, shown a page, or told to come back."""
 
 import hashlib
+import http.client
 import re
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 
 from support.gateway import BROWSER, PARENT, Gateway, Site
 from support.waiting import PATIENCE, eventually
+
+TIMES = 3
+"""It is asked for again about every second while somebody waits."""
 
 
 @pytest.fixture
@@ -49,6 +53,27 @@ def test_a_request_wakes_and_arrives_whole(front: Gateway, pool: ThreadPoolExecu
     assert (seen["method"], seen["path"], seen["length"]) == ("POST", "/echo?x=1", len(body))
     assert seen["sha256"] == hashlib.sha256(body).hexdigest()
     assert seen["headers"]["x-mine"] == "7"
+
+
+def test_a_later_request_of_a_kept_connection_is_held_like_the_first(front: Gateway, pool: ThreadPoolExecutor):
+    """HAProxy itself is silent where a later one fails; the hold is no failure, however long a wake takes."""
+    site, (other, _) = front.workspace("shop"), front.awake("other")
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=PATIENCE)
+
+    def ask(host: str, body: bytes | None = None) -> tuple[int, bytes]:
+        connection.request("GET" if body is None else "POST", "/", body=body, headers={"Host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    with closing(connection):
+        assert ask(other.host) == (200, b"other")
+        kept = connection.sock
+        with held(pool, lambda: ask(site.host, b"x" * 100_000)) as later:
+            eventually(lambda: asked(front, site) >= TIMES, describe=lambda: front.log("agent.log"))
+            front.publish(site, front.app("shop"))
+        assert later.result() == (200, b"shop")
+        assert ask(other.host) == (200, b"other")
+        assert connection.sock is kept
 
 
 def test_a_chunked_body_arrives_whole(front: Gateway, pool: ThreadPoolExecutor):
