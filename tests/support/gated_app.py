@@ -14,8 +14,7 @@ _PROGRAM = """
 import pathlib, sys, time
 while not pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.02)
-from innkeeper.sample.server import main
-sys.exit(main())
+import innkeeper.sample.__main__  # it ends by itself
 """
 
 _SPEC = """
