@@ -98,15 +98,32 @@ def served(app: Any, port: int) -> Generator[None]:
     thread.join()
 
 
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Of the module's hubs, one after another: their issuer knows them by it."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def issuer(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IssuerSetup]:
+    """One for all: what it remembers of somebody is in a cookie, and each test has a browser context of its own."""
+    with development_issuer(tmp_path_factory.mktemp("issuer"), callback_url(hub_url(port))) as running:
+        yield running
+
+
+def hub_url(port: int) -> str:
+    return f"http://hub.localhost:{port}"
+
+
 @pytest.fixture
-def stage(state: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def stage(
+    port: int, issuer: IssuerSetup, state: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stage]:
     # Who hurries gets an error page that asks to try again; a test that waits for the next page has time.
     monkeypatch.setattr(oidc, "TIMEOUT", PATIENCE)
-    port = free_port()
-    url = f"http://hub.localhost:{port}"
-    (tmp_path / "issuer").mkdir()
+    url = hub_url(port)
     furnish(state)
-    with development_issuer(tmp_path / "issuer", callback_url(url)) as issuer, application() as app_port:
+    with application() as app_port:
         provider = OidcProvider(OidcSettings(issuer.url, issuer.client_id, issuer.client_secret))
         services = HubServices(
             database=state,
