@@ -229,6 +229,7 @@ def test_a_wake_while_its_data_are_being_purged(stack: Stack):
 
 def test_a_clock_that_was_moved_backwards(stack: Stack):
     stack.create("steady", app="sample")
+    stack.advance("3h")  # so that there is something to take back, whatever ran before
     with stack.state_connection() as behind:
         behind.execute("SET session_replication_role = replica")  # no trigger stands in the way of this
         behind.execute("UPDATE installation SET clock_offset = clock_offset - interval '2 hours'")
