@@ -3,11 +3,7 @@
 ``serve`` is started by bootstrap.py for whichever process reports the fleet.
 """
 
-import socket
-import threading
 from collections.abc import Callable, Iterable
-from http.server import ThreadingHTTPServer
-from socketserver import TCPServer
 from typing import cast
 
 import structlog
@@ -17,6 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from innkeeper.admin.plain_server import answering
 from innkeeper.model.errors import InnkeeperError
 from innkeeper.model.workspace import State
 from innkeeper.store import clusters, instances, spares
@@ -147,28 +144,7 @@ def serve(database: Database, *, host: str, port: int) -> tuple[int, Callable[[]
     registry = CollectorRegistry()
     registry.register(Fleet(database))
     registry.register(_Requests())
-    server = _Server((host, port), MetricsHandler.factory(registry))
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return int(server.server_address[1]), stop
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], handler: type[MetricsHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        """HTTPServer's own asks name servers what its address is called, and waits for them."""
-        TCPServer.server_bind(self)
+    return answering(MetricsHandler.factory(registry), host=host, port=port, name="metrics")
 
 
 class _Requests(Collector):

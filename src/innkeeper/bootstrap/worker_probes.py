@@ -1,15 +1,10 @@
-"""/healthz and /readyz of a worker, which has no pages of its own. Called by working.py in production.
+"""/healthz and /readyz of a worker, which has no pages of its own. Called by working.py in production."""
 
-Standard library only: a worker loads no web framework for two answers.
-"""
-
-import socket
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
 
+from innkeeper.admin.plain_server import answering
 from innkeeper.model.errors import InnkeeperError
 from innkeeper.settings import ListenSettings
 from innkeeper.store.session import Database
@@ -33,25 +28,11 @@ def probes_answered(worker: Worker, database: Database, listen: ListenSettings) 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
             """Probes are not news."""
 
-    server = _Server((listen.host, listen.port), Probes)
-    threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
+    port, stop = answering(Probes, host=listen.host, port=listen.port, name="probes")
     try:
-        yield int(server.server_address[1])
+        yield port
     finally:
-        server.shutdown()
-        server.server_close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        """HTTPServer's own asks name servers what its address is called, and waits for them."""
-        TCPServer.server_bind(self)
+        stop()
 
 
 def _alive(worker: Worker, _database: Database) -> tuple[int, str]:
